@@ -1,0 +1,85 @@
+//! The paths of the gateway's routes.
+//!
+//! References are percent-encoded into one segment, as Shifter's client does; the gateway also takes them with
+//! plain slashes and with or without a slash at the end.
+
+use image_ref::ImageRef;
+
+/// Liveness and readiness; needs no credential.
+pub const HEALTH: &str = "/api/health/";
+/// Metrics in Prometheus' text format; needs no credential.
+pub const METRICS: &str = "/metrics";
+/// Version of the gateway; needs no credential.
+pub const VERSION: &str = "/api/version/";
+
+/// The images that the caller may see.
+pub fn list(system: &str) -> String {
+    format!("/api/list/{system}/")
+}
+
+/// The pulls that run or failed.
+pub fn queue(system: &str) -> String {
+    format!("/api/queue/{system}/")
+}
+
+/// Who the caller is.
+pub fn whoami(system: &str) -> String {
+    format!("/api/whoami/{system}/")
+}
+
+/// What a reference stands for.
+pub fn lookup(system: &str, reference: &ImageRef) -> String {
+    on_image("lookup", system, reference)
+}
+
+/// Asks for an image to be pulled.
+pub fn pull(system: &str, reference: &ImageRef) -> String {
+    on_image("pull", system, reference)
+}
+
+/// The event stream of a pull.
+pub fn events(system: &str, reference: &ImageRef) -> String {
+    on_image("events", system, reference)
+}
+
+/// Everything that is known of an image.
+pub fn inspect(system: &str, reference: &ImageRef) -> String {
+    on_image("inspect", system, reference)
+}
+
+/// An image, to be deleted.
+pub fn image(system: &str, reference: &ImageRef) -> String {
+    on_image("image", system, reference)
+}
+
+/// Asks for an image to be expired (admins).
+pub fn expire(system: &str, reference: &ImageRef) -> String {
+    on_image("expire", system, reference)
+}
+
+fn on_image(verb: &str, system: &str, reference: &ImageRef) -> String {
+    format!("/api/{verb}/{system}/{}/{}/", reference.kind(), escape(&reference.tag_text()))
+}
+
+/// Percent-encodes everything but unreserved characters (RFC 3986, section 2.3).
+fn escape(text: &str) -> String {
+    text.bytes().fold(String::with_capacity(text.len()), |mut out, byte| {
+        if byte.is_ascii_alphanumeric() || b"-._~".contains(&byte) {
+            out.push(char::from(byte));
+        } else {
+            out.push_str(&format!("%{byte:02X}"));
+        }
+        out
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_reference_becomes_one_segment() {
+        let reference = "docker:host:5000/org/app:v1".parse().unwrap();
+        assert_eq!(lookup("c1", &reference), "/api/lookup/c1/docker/host%3A5000%2Forg%2Fapp%3Av1/");
+    }
+}
