@@ -17,5 +17,5 @@ mod sidecar;
 pub use digest::{Digest, DigestError};
 pub use platform::{Platform, PlatformError};
 pub use published::{NAMES_DIRECTORY, image_file, meta_file, name_link, sidecar_file};
-pub use reference::{ImageRef, Kind, RefError, Version};
+pub use reference::{ImageRef, Kind, REFERENCE_LIMIT, RefError, Version};
 pub use sidecar::{Access, SIDECAR_LIMIT, Sidecar, SidecarError};

@@ -141,7 +141,12 @@ impl FromStr for ImageRef {
             Some(digest) => Version::Digest(digest),
             None => Version::Tag(tag.unwrap_or("latest").to_string()),
         };
-        Ok(Self { kind, name: name.to_string(), version })
+        let reference = Self { kind, name: name.to_string(), version };
+        // Kind and tag are written out later: what one program accepts, the next one must accept too.
+        if reference.to_string().len() > REFERENCE_LIMIT {
+            return Err(RefError::TooLong);
+        }
+        Ok(reference)
     }
 }
 
@@ -365,6 +370,7 @@ mod tests {
             assert_eq!(text.parse::<ImageRef>(), Err(error), "{text:?}");
         }
         assert_eq!("a".repeat(513).parse::<ImageRef>(), Err(E::TooLong));
+        assert_eq!("a".repeat(512).parse::<ImageRef>(), Err(E::TooLong), "`:latest` is added");
     }
 
     proptest! {
