@@ -1,0 +1,105 @@
+//! What can be wrong with udiRoot.conf, and what is only worth a notice.
+
+use crate::volume::VolumeError;
+use alloc::string::String;
+use core::fmt;
+
+/// A file that cannot be used: where and why.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ConfError {
+    /// The line, counted from 1; 0 where the file as a whole is meant.
+    pub line: usize,
+    /// What is wrong there.
+    pub problem: Problem,
+}
+
+/// What is wrong.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Problem {
+    /// The text is not UTF-8.
+    NotUtf8,
+    /// The file exceeds [`crate::CONF_LIMIT`].
+    TooLarge,
+    /// No such key exists; the second is a key that may be meant.
+    UnknownKey(String, Option<&'static str>),
+    /// A key that must be there is not.
+    Missing(&'static str),
+    /// A value has the wrong form; the text says what is wanted.
+    Value {
+        /// The key.
+        key: String,
+        /// What the file has.
+        value: String,
+        /// What is wanted, to follow "wants".
+        wants: &'static str,
+    },
+    /// An item of an environment list is not `NAME=value`.
+    EnvItem(String),
+    /// A volume cannot be used.
+    Volume(VolumeError),
+    /// A module is named that does not exist or is not enabled.
+    UnknownModule(String),
+}
+
+impl fmt::Display for ConfError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.line > 0 {
+            write!(f, "line {}: ", self.line)?;
+        }
+        self.problem.fmt(f)
+    }
+}
+
+impl fmt::Display for Problem {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::NotUtf8 => f.write_str("the text is not UTF-8"),
+            Self::TooLarge => write!(f, "the file exceeds {} bytes", crate::CONF_LIMIT),
+            Self::UnknownKey(key, None) => write!(f, "there is no key `{}`", key.escape_debug()),
+            Self::UnknownKey(key, Some(meant)) => {
+                write!(f, "there is no key `{}`; `{meant}` may be meant", key.escape_debug())
+            }
+            Self::Missing(key) => write!(f, "the key `{key}` is missing"),
+            Self::Value { key, value, wants } => {
+                write!(f, "`{key}` wants {wants}, not `{}`", value.escape_debug())
+            }
+            Self::EnvItem(item) => {
+                write!(f, "`{}` is not of the form NAME=value", item.escape_debug())
+            }
+            Self::Volume(error) => error.fmt(f),
+            Self::UnknownModule(name) => {
+                write!(f, "no enabled module is named `{}`", name.escape_debug())
+            }
+        }
+    }
+}
+
+impl core::error::Error for ConfError {}
+
+/// Something that is accepted and has no effect.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Notice {
+    /// A key that Shifter itself no longer uses.
+    Deprecated(usize, String),
+    /// A key that Shifter needs and Gantry does not.
+    NotNeeded(usize, String),
+    /// A key of a module that is not known.
+    UnknownModuleKey(usize, String),
+    /// A line without `=`.
+    Stray(usize, String),
+}
+
+impl fmt::Display for Notice {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Deprecated(line, key) => write!(f, "line {line}: `{key}` is deprecated, ignored"),
+            Self::NotNeeded(line, key) => write!(f, "line {line}: `{key}` is not needed, ignored"),
+            Self::UnknownModuleKey(line, key) => {
+                write!(f, "line {line}: `{}` is no key of a module, ignored", key.escape_debug())
+            }
+            Self::Stray(line, text) => {
+                write!(f, "line {line}: `{}` has no `=`, ignored", text.escape_debug())
+            }
+        }
+    }
+}

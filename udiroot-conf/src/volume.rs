@@ -1,0 +1,322 @@
+//! Volumes: `from:to[:flag...]`, what a user and what a site may ask for, and their canonical text.
+//!
+//! Works on text alone. The runtime asks [`check_target`] again with the path that the kernel resolved, because
+//! `/mnt/../etc` and symbolic links are beyond text.
+
+use crate::size::parse_size;
+use alloc::string::{String, ToString};
+use alloc::vec::Vec;
+use core::fmt;
+
+/// Whose wish a volume is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Origin {
+    /// The calling user's.
+    User,
+    /// The site's, from udiRoot.conf.
+    Site,
+}
+
+/// A host path and where it appears inside.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Volume {
+    /// The host path, absolute and clean.
+    pub source: String,
+    /// The path inside, absolute and clean.
+    pub target: String,
+    /// How it is bound.
+    pub flags: Flags,
+}
+
+/// How a volume is bound.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Flags {
+    /// `ro`.
+    pub read_only: bool,
+    /// `rec`: with the mounts below the source. Gantry always takes them along.
+    pub recursive: bool,
+    /// `perNodeCache`: a fresh file system of its own instead of the source.
+    pub per_node_cache: Option<NodeCache>,
+    /// `slave` or `private`.
+    pub propagation: Option<Propagation>,
+}
+
+/// How mounts made later at the source behave.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Propagation {
+    /// They appear inside.
+    Slave,
+    /// They do not.
+    Private,
+}
+
+/// A per-node cache's measures, in bytes.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct NodeCache {
+    /// `size`.
+    pub size: u64,
+    /// `bs`.
+    pub block_size: u64,
+}
+
+/// Parses a `;`-separated list; empty items are skipped.
+///
+/// # Errors
+/// The first item that is no volume or that `origin` may not have.
+pub fn parse_list(text: &str, origin: Origin) -> Result<Vec<Volume>, VolumeError> {
+    let items = text.split(';').map(str::trim).filter(|item| !item.is_empty());
+    items.map(|item| Volume::parse(item, origin)).collect()
+}
+
+/// The one text of a set of volumes, whatever order and spelling they came in.
+pub fn canonical(volumes: &[Volume]) -> String {
+    let mut items: Vec<String> = volumes.iter().map(Volume::to_string).collect();
+    items.sort();
+    items.join(";")
+}
+
+impl Volume {
+    /// Parses one item; a pair of double quotes around it is dropped.
+    ///
+    /// Shifter deletes characters that it does not like; here `:` and `;` separate, control characters are an
+    /// error, and everything else is part of the path.
+    ///
+    /// # Errors
+    /// See [`VolumeError`].
+    pub fn parse(item: &str, origin: Origin) -> Result<Self, VolumeError> {
+        let fail = |reason| VolumeError { item: item.into(), reason };
+        let bare = item.strip_prefix('"').and_then(|rest| rest.strip_suffix('"')).unwrap_or(item);
+        if bare.chars().any(char::is_control) {
+            return Err(fail(Reason::ControlCharacter));
+        }
+        let mut parts = bare.split(':');
+        let source = clean(parts.next().unwrap_or_default()).map_err(&fail)?;
+        let target = match (parts.next(), origin) {
+            (Some(target), _) => clean(target).map_err(&fail)?,
+            (None, Origin::Site) => source.clone(),
+            (None, Origin::User) => return Err(fail(Reason::NoTarget)),
+        };
+        let mut flags = Flags::default();
+        for flag in parts {
+            flags.take(flag, origin).map_err(&fail)?;
+        }
+        check_target(&target, origin).map_err(&fail)?;
+        Ok(Self { source, target, flags })
+    }
+}
+
+impl Flags {
+    fn take(&mut self, text: &str, origin: Origin) -> Result<(), Reason> {
+        let (name, value) = match text.split_once('=') {
+            Some((name, value)) => (name, Some(value)),
+            None => (text, None),
+        };
+        let name = name.to_ascii_lowercase();
+        if value.is_some() && matches!(name.as_str(), "ro" | "rec" | "slave" | "private") {
+            return Err(Reason::FlagValue(text.into()));
+        }
+        if origin == Origin::User && matches!(name.as_str(), "rec" | "slave" | "private") {
+            return Err(Reason::SiteFlag(name));
+        }
+        let propagation = match name.as_str() {
+            "ro" => return once(&mut self.read_only, text),
+            "rec" => return once(&mut self.recursive, text),
+            "slave" => Propagation::Slave,
+            "private" => Propagation::Private,
+            "pernodecache" if self.per_node_cache.is_some() => {
+                return Err(Reason::RepeatedFlag(name));
+            }
+            "pernodecache" => {
+                self.per_node_cache = Some(NodeCache::parse(value.unwrap_or_default())?);
+                return Ok(());
+            }
+            _ => return Err(Reason::UnknownFlag(text.into())),
+        };
+        match self.propagation.replace(propagation) {
+            None => Ok(()),
+            Some(_) => Err(Reason::RepeatedFlag(name)),
+        }
+    }
+}
+
+fn once(flag: &mut bool, text: &str) -> Result<(), Reason> {
+    if core::mem::replace(flag, true) { Err(Reason::RepeatedFlag(text.into())) } else { Ok(()) }
+}
+
+impl NodeCache {
+    fn parse(text: &str) -> Result<Self, Reason> {
+        let bad = || Reason::NodeCache(text.into());
+        let (mut size, mut block_size) = (0, 1 << 20);
+        for item in text.split(',').filter(|item| !item.is_empty()) {
+            match item.split_once('=').ok_or_else(bad)? {
+                ("size", value) => size = parse_size(value).ok_or_else(bad)?,
+                ("bs", value) => block_size = parse_size(value).ok_or_else(bad)?,
+                ("fs", value) if value != "xfs" => return Err(bad()),
+                ("method", value) if value != "loop" => return Err(bad()),
+                _ => {}
+            }
+        }
+        if size == 0 || block_size == 0 { Err(bad()) } else { Ok(Self { size, block_size }) }
+    }
+}
+
+impl fmt::Display for Volume {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}:{}", self.source, self.target)?;
+        if self.flags.read_only {
+            f.write_str(":ro")?;
+        }
+        if self.flags.recursive {
+            f.write_str(":rec")?;
+        }
+        if let Some(NodeCache { size, block_size }) = self.flags.per_node_cache {
+            write!(f, ":perNodeCache=size={size},bs={block_size},method=loop,fstype=xfs")?;
+        }
+        match self.flags.propagation {
+            Some(Propagation::Slave) => f.write_str(":slave"),
+            Some(Propagation::Private) => f.write_str(":private"),
+            None => Ok(()),
+        }
+    }
+}
+
+/// Collapses slashes and `.`, and refuses what is not an absolute path of at most [`PATH_LIMIT`] bytes.
+fn clean(path: &str) -> Result<String, Reason> {
+    if !path.starts_with('/') {
+        return Err(Reason::NotAbsolute(path.into()));
+    }
+    if path.len() > PATH_LIMIT {
+        return Err(Reason::TooLong);
+    }
+    let mut cleaned = String::with_capacity(path.len());
+    for part in components(path) {
+        if part == ".." {
+            return Err(Reason::ParentDirectory(path.into()));
+        }
+        cleaned.push('/');
+        cleaned.push_str(part);
+    }
+    if cleaned.is_empty() {
+        cleaned.push('/');
+    }
+    Ok(cleaned)
+}
+
+fn components(path: &str) -> impl Iterator<Item = &str> {
+    path.split('/').filter(|part| !part.is_empty() && *part != ".")
+}
+
+/// Decides whether `origin` may mount at `target`, an absolute path inside, by whole path components.
+///
+/// By component, because `/etcetera` is not `/etc` and a string prefix would not know (CVE-2026-48785).
+///
+/// # Errors
+/// [`Reason::Target`] where it may not.
+pub fn check_target(target: &str, origin: Origin) -> Result<(), Reason> {
+    let is = |path: &str| components(target).eq(components(path));
+    let below = |path: &str| {
+        let mut rest = components(target);
+        components(path).all(|part| rest.next() == Some(part))
+    };
+    let denied = match origin {
+        Origin::User => {
+            is("/") || is("/opt") || (!is("/var/tmp") && USER_DENIED.iter().any(|path| below(path)))
+        }
+        Origin::Site => is("/") || SITE_DENIED.iter().any(|path| is(path)) || below("/proc"),
+    };
+    if denied { Err(Reason::Target(target.into())) } else { Ok(()) }
+}
+
+/// The longest path, in bytes: the kernel's PATH_MAX without its terminating zero.
+pub const PATH_LIMIT: usize = 4095;
+
+/// Trees in which users mount nothing: the host's own, and what decides who is who inside.
+const USER_DENIED: &[&str] = &["/etc", "/var", "/opt/udiImage", "/proc", "/sys", "/dev"];
+
+/// Places that sites do not mount on, because the container's own files are there.
+const SITE_DENIED: &[&str] =
+    &["/opt", "/etc", "/var", "/etc/passwd", "/etc/group", "/etc/nsswitch.conf", "/sys", "/dev"];
+
+/// A volume that cannot be had: which and why.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct VolumeError {
+    /// The item as it was written.
+    pub item: String,
+    /// Why.
+    pub reason: Reason,
+}
+
+/// Why a volume cannot be had.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Reason {
+    /// A user's volume names no target.
+    NoTarget,
+    /// A path does not start with `/`.
+    NotAbsolute(String),
+    /// A path has a `..` component.
+    ParentDirectory(String),
+    /// A path exceeds [`PATH_LIMIT`].
+    TooLong,
+    /// A newline or another control character is in it.
+    ControlCharacter,
+    /// Nobody of this origin mounts there.
+    Target(String),
+    /// No such flag exists.
+    UnknownFlag(String),
+    /// A flag that takes no value has one.
+    FlagValue(String),
+    /// A flag is there twice, or `slave` and `private` are both there.
+    RepeatedFlag(String),
+    /// Only the site may use this flag.
+    SiteFlag(String),
+    /// The measures of a per-node cache are wrong.
+    NodeCache(String),
+}
+
+impl fmt::Display for VolumeError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        // A hostile item may be as long as an argument list; the beginning tells which one is meant.
+        let shown: String = self.item.chars().take(200).collect();
+        write!(f, "volume `{}`: {}", shown.escape_debug(), self.reason)
+    }
+}
+
+impl fmt::Display for Reason {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::NoTarget => f.write_str("it has no target, the form is SOURCE:TARGET[:ro]"),
+            Self::NotAbsolute(path) => {
+                write!(f, "the path `{}` does not start with `/`", path.escape_debug())
+            }
+            Self::ParentDirectory(path) => write!(f, "the path `{}` has `..`", path.escape_debug()),
+            Self::TooLong => write!(f, "a path exceeds {PATH_LIMIT} bytes"),
+            Self::ControlCharacter => f.write_str("it has a control character"),
+            Self::Target(path) => {
+                write!(f, "nothing may be mounted on `{}`", path.escape_debug())
+            }
+            Self::UnknownFlag(flag) => {
+                let flag = flag.escape_debug();
+                write!(f, "there is no flag `{flag}`, the form is SOURCE:TARGET[:ro]")
+            }
+            Self::FlagValue(flag) => {
+                write!(f, "the flag in `{}` takes no value", flag.escape_debug())
+            }
+            Self::RepeatedFlag(flag) => {
+                write!(f, "the flag `{flag}` repeats or contradicts an earlier one")
+            }
+            Self::SiteFlag(flag) => {
+                write!(f, "the flag `{flag}` is for the site's configuration only")
+            }
+            Self::NodeCache(text) => write!(
+                f,
+                "perNodeCache wants size=SIZE[,bs=SIZE][,fs=xfs][,method=loop], not `{}`",
+                text.escape_debug()
+            ),
+        }
+    }
+}
+
+impl core::error::Error for VolumeError {}
+
+#[cfg(test)]
+mod tests;
