@@ -1,0 +1,192 @@
+//! How much an image may make the converter do.
+
+use std::fmt;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+/// What a conversion may use, each with a default that real images stay far below.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Limits {
+    /// Entries of all layers together; each costs some 200 bytes of memory.
+    pub entries: u64,
+    /// Bytes of a name or link target with all its components (`PATH_MAX`).
+    pub path_bytes: u64,
+    /// Bytes of one component of a name (`NAME_MAX`; squashfs has room for one more).
+    pub name_bytes: u64,
+    /// Directories above an entry.
+    pub depth: u64,
+    /// Bytes of a symbolic link's target.
+    pub symlink_bytes: u64,
+    /// Bytes of one PAX header, GNU long name or sparse map.
+    pub header_bytes: u64,
+    /// Bytes of all layers together once they are decompressed.
+    pub expanded_bytes: u64,
+    /// Bytes of all files together, holes included.
+    pub file_bytes: u64,
+    /// How many times larger a layer may become by decompression, once it is past 1 GiB.
+    pub ratio: u64,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            entries: 4_000_000,
+            path_bytes: 4096,
+            name_bytes: 255,
+            depth: 1024,
+            symlink_bytes: 4095,
+            header_bytes: 1 << 20,
+            expanded_bytes: 512 << 30,
+            file_bytes: 1 << 40,
+            ratio: 200,
+        }
+    }
+}
+
+/// Which limit was exceeded.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[expect(missing_docs, reason = "each is named after the field of `Limits` that it speaks of")]
+pub enum Limit {
+    Entries,
+    PathBytes,
+    NameBytes,
+    Depth,
+    SymlinkBytes,
+    HeaderBytes,
+    ExpandedBytes,
+    FileBytes,
+    Ratio,
+}
+
+impl Limit {
+    /// The name of the field of [`Limits`].
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Entries => "entries",
+            Self::PathBytes => "path_bytes",
+            Self::NameBytes => "name_bytes",
+            Self::Depth => "depth",
+            Self::SymlinkBytes => "symlink_bytes",
+            Self::HeaderBytes => "header_bytes",
+            Self::ExpandedBytes => "expanded_bytes",
+            Self::FileBytes => "file_bytes",
+            Self::Ratio => "ratio",
+        }
+    }
+
+    fn what(self) -> &'static str {
+        match self {
+            Self::Entries => "entries in all layers",
+            Self::PathBytes => "bytes in one path",
+            Self::NameBytes => "bytes in one name",
+            Self::Depth => "levels of directories",
+            Self::SymlinkBytes => "bytes in the target of a symbolic link",
+            Self::HeaderBytes => "bytes in one extended header",
+            Self::ExpandedBytes => "bytes in all decompressed layers",
+            Self::FileBytes => "bytes in all files",
+            Self::Ratio => "times its compressed size",
+        }
+    }
+}
+
+/// A limit that a layer exceeds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub struct LimitExceeded {
+    /// Which one.
+    pub limit: Limit,
+    /// The value that the caller allowed.
+    pub allowed: u64,
+}
+
+impl fmt::Display for LimitExceeded {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { limit, allowed } = self;
+        write!(f, "more than {allowed} {} (limit `{}`)", limit.what(), limit.name())
+    }
+}
+
+/// Fails if `value` is more than `allowed`.
+pub(crate) fn check(limit: Limit, value: u64, allowed: u64) -> Result<(), LimitExceeded> {
+    if value > allowed { Err(LimitExceeded { limit, allowed }) } else { Ok(()) }
+}
+
+/// What the layers of one conversion have used of the limits that they share.
+#[derive(Debug)]
+pub(crate) struct Usage<'a> {
+    pub limits: &'a Limits,
+    entries: AtomicU64,
+    expanded: AtomicU64,
+    files: AtomicU64,
+}
+
+impl<'a> Usage<'a> {
+    pub(crate) fn new(limits: &'a Limits) -> Self {
+        let zero = || AtomicU64::new(0);
+        Self { limits, entries: zero(), expanded: zero(), files: zero() }
+    }
+
+    /// Counts one entry.
+    pub(crate) fn add_entry(&self) -> Result<(), LimitExceeded> {
+        check(Limit::Entries, add(&self.entries, 1), self.limits.entries)
+    }
+
+    /// Counts bytes of a file that was announced.
+    pub(crate) fn add_file(&self, bytes: u64) -> Result<(), LimitExceeded> {
+        check(Limit::FileBytes, add(&self.files, bytes), self.limits.file_bytes)
+    }
+
+    /// Counts decompressed bytes of a layer that so far took `compressed` bytes and gave `expanded`.
+    pub(crate) fn add_expanded(
+        &self,
+        bytes: u64,
+        compressed: u64,
+        expanded: u64,
+    ) -> Result<(), LimitExceeded> {
+        let limits = self.limits;
+        check(Limit::ExpandedBytes, add(&self.expanded, bytes), limits.expanded_bytes)?;
+        if expanded > RATIO_FLOOR && expanded / compressed.max(1) >= limits.ratio {
+            return Err(LimitExceeded { limit: Limit::Ratio, allowed: limits.ratio });
+        }
+        Ok(())
+    }
+}
+
+/// Adds without wrapping around; returns the sum.
+fn add(counter: &AtomicU64, more: u64) -> u64 {
+    let sum = |old: u64| Some(old.saturating_add(more));
+    match counter.fetch_update(Ordering::Relaxed, Ordering::Relaxed, sum) {
+        Ok(old) | Err(old) => old.saturating_add(more),
+    }
+}
+
+/// Below this a layer may expand as it likes: a page of zeros is no attack.
+const RATIO_FLOOR: u64 = 1 << 30;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn sums_that_would_wrap_around_are_over_the_limit() {
+        let limits = Limits::default();
+        let usage = Usage::new(&limits);
+        usage.add_file(5).unwrap();
+        let error = usage.add_file(u64::MAX - 2).unwrap_err();
+        assert_eq!(error.limit, Limit::FileBytes);
+        assert!(usage.add_file(0).is_err(), "the sum stays over the limit");
+    }
+
+    #[test]
+    fn a_ratio_counts_only_past_the_floor() {
+        let limits = Limits::default();
+        let usage = Usage::new(&limits);
+        usage.add_expanded(1 << 20, 1, 1 << 20).unwrap();
+        assert_eq!(usage.add_expanded(1, 1 << 20, 2 << 30).unwrap_err().limit, Limit::Ratio);
+        usage.add_expanded(1, 1 << 30, 2 << 30).unwrap();
+    }
+
+    #[test]
+    fn the_message_names_limit_and_value() {
+        let error = check(Limit::Depth, 1025, 1024).unwrap_err();
+        assert_eq!(error.to_string(), "more than 1024 levels of directories (limit `depth`)");
+    }
+}
