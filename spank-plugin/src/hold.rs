@@ -1,0 +1,214 @@
+//! Has the runtime mount an image and keeps the mount, once per step and node.
+//!
+//! The only thing that is done as root inside slurmstepd: to start the runtime with an empty environment and to
+//! wait for one descriptor. The tasks then find the image mounted; with the last descriptor it goes.
+
+use image_ref::Digest;
+use nix::cmsg_space;
+use nix::sys::socket::{ControlMessageOwned, MsgFlags, recvmsg};
+use std::fmt;
+use std::io::{self, IoSliceMut, Read as _};
+use std::os::fd::{AsRawFd as _, OwnedFd, RawFd};
+use std::os::unix::net::UnixStream;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::time::Duration;
+
+/// A mount that lasts as long as this process.
+///
+/// The descriptor is closed by the kernel when slurmstepd ends, and by execve(2) in every task.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) struct Held {
+    /// Its number, for the log.
+    pub(crate) descriptor: RawFd,
+}
+
+/// Runs `gantry-suid hold` and keeps what it sends.
+///
+/// # Errors
+/// See [`HoldError`]. Nothing is left behind then.
+pub(crate) fn hold(suid: &Path, digest: &Digest) -> Result<Held, HoldError> {
+    let fail = |error| HoldError::Start { program: suid.into(), error };
+    let (ours, theirs) = UnixStream::pair().map_err(fail)?;
+    ours.set_read_timeout(Some(PATIENCE)).map_err(fail)?;
+    let mut child = start(suid, digest, theirs.into()).map_err(fail)?;
+    match receive(&ours) {
+        Ok(Some(descriptor)) => {
+            // It has nothing left to do, and slurmstepd must not wait for it.
+            end(&mut child);
+            Ok(Held { descriptor })
+        }
+        Ok(None) => Err(HoldError::Refused { reason: last_words(child) }),
+        Err(error) => {
+            end(&mut child);
+            Err(HoldError::Silent { program: suid.into(), error })
+        }
+    }
+}
+
+/// Starts the runtime with the socket as its standard input, which is how a descriptor gets through an exec
+/// without anything between fork and exec in a process with threads.
+fn start(suid: &Path, digest: &Digest, socket: OwnedFd) -> io::Result<Child> {
+    let digest = format!("--digest={}", digest.hex());
+    let mut command = Command::new(suid);
+    command.args(["hold", &digest, "--fd=0"]).env_clear().current_dir("/");
+    command.stdin(socket).stdout(Stdio::null()).stderr(Stdio::piped()).spawn()
+    // `command` ends here and with it our copy of the child's end: receive() sees when the child is gone.
+}
+
+/// The descriptor that comes over the socket; `None` where the other side closed it without one.
+fn receive(socket: &UnixStream) -> io::Result<Option<RawFd>> {
+    let mut byte = [0_u8];
+    let mut buffer = [IoSliceMut::new(&mut byte)];
+    let mut space = cmsg_space!([RawFd; 1]);
+    let flags = MsgFlags::MSG_CMSG_CLOEXEC;
+    let message = loop {
+        match recvmsg::<()>(socket.as_raw_fd(), &mut buffer, Some(&mut space), flags) {
+            Err(nix::Error::EINTR) => {}
+            other => break other?,
+        }
+    };
+    let mut descriptors = message.cmsgs()?.filter_map(|control| match control {
+        ControlMessageOwned::ScmRights(descriptors) => descriptors.first().copied(),
+        _ => None,
+    });
+    Ok(descriptors.next())
+}
+
+fn end(child: &mut Child) {
+    // Both fail only where it is gone already.
+    let _ = child.kill();
+    let _ = child.wait();
+}
+
+/// What a child that gives up has to say, on one line.
+fn last_words(mut child: Child) -> String {
+    let mut text = Vec::new();
+    if let Some(stderr) = child.stderr.take() {
+        let _ = stderr.take(WORDS_LIMIT).read_to_end(&mut text);
+    }
+    end(&mut child);
+    let text = String::from_utf8_lossy(&text);
+    let line = text.lines().next().unwrap_or_default().trim();
+    // The task will put the same name in front.
+    line.strip_prefix("gantry: ").unwrap_or(line).to_owned()
+}
+
+/// How long mounting may take: a shared file system that hangs longer would make the whole step hang.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+/// The most that is read of a refusal, in bytes.
+const WORDS_LIMIT: u64 = 4096;
+
+/// Why an image is not mounted.
+#[derive(Debug)]
+pub(crate) enum HoldError {
+    /// The runtime cannot be started.
+    Start {
+        /// Its path.
+        program: PathBuf,
+        /// Why.
+        error: io::Error,
+    },
+    /// It gave up.
+    Refused {
+        /// Its own words; empty if it had none.
+        reason: String,
+    },
+    /// Nothing came from it in time.
+    Silent {
+        /// Its path.
+        program: PathBuf,
+        /// What the wait ended with.
+        error: io::Error,
+    },
+}
+
+impl fmt::Display for HoldError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Start { program, .. } => write!(f, "cannot start `{}`", program.display()),
+            Self::Refused { reason } if reason.is_empty() => {
+                f.write_str("the runtime ended without mounting the image and without a word")
+            }
+            Self::Refused { reason } => f.write_str(reason),
+            Self::Silent { program, .. } => write!(
+                f,
+                "`{}` has not mounted the image after {} seconds",
+                program.display(),
+                PATIENCE.as_secs()
+            ),
+        }
+    }
+}
+
+impl std::error::Error for HoldError {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        match self {
+            Self::Start { error, .. } | Self::Silent { error, .. } => Some(error),
+            Self::Refused { .. } => None,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::fake_program::FakeProgram;
+    use nix::sys::socket::{ControlMessage, sendmsg};
+    use std::fs::File;
+    use std::io::IoSlice;
+
+    fn digest() -> Digest {
+        Digest::from_bytes([7; 32])
+    }
+
+    fn refusal(script: &str) -> String {
+        let suid = FakeProgram::new(script);
+        hold(suid.path(), &digest()).unwrap_err().to_string()
+    }
+
+    #[test]
+    fn a_descriptor_that_is_sent_is_kept_and_closed_on_exec() {
+        let (ours, theirs) = UnixStream::pair().unwrap();
+        let sent = File::open("/proc/self/cmdline").unwrap();
+        let rights = [sent.as_raw_fd()];
+        let control = [ControlMessage::ScmRights(&rights)];
+        let flags = MsgFlags::empty();
+        sendmsg::<()>(theirs.as_raw_fd(), &[IoSlice::new(b"x")], &control, flags, None).unwrap();
+        let descriptor = receive(&ours).unwrap().unwrap();
+        assert_ne!(descriptor, sent.as_raw_fd());
+        let link = std::fs::read_link(format!("/proc/self/fd/{descriptor}")).unwrap();
+        assert!(link.ends_with("cmdline"), "{}", link.display());
+        let info = std::fs::read_to_string(format!("/proc/self/fdinfo/{descriptor}")).unwrap();
+        let flags = info.lines().find_map(|line| line.strip_prefix("flags:")).unwrap().trim();
+        assert_ne!(u32::from_str_radix(flags, 8).unwrap() & 0o2_000_000, 0, "O_CLOEXEC");
+    }
+
+    #[test]
+    fn a_message_without_a_descriptor_is_none() {
+        let (ours, theirs) = UnixStream::pair().unwrap();
+        io::Write::write_all(&mut &theirs, b"x").unwrap();
+        assert_eq!(receive(&ours).unwrap(), None);
+        drop(theirs);
+        assert_eq!(receive(&ours).unwrap(), None);
+    }
+
+    #[test]
+    fn a_refusal_is_passed_on_in_the_runtimes_words() {
+        let script = "echo 'gantry: no such image ' >&2; echo more >&2; exit 125";
+        assert_eq!(refusal(script), "no such image");
+        let silent = "the runtime ended without mounting the image and without a word";
+        assert_eq!(refusal("exit 125"), silent);
+        assert_eq!(refusal("kill -9 $$"), silent);
+        let program = Path::new("/nonexistent/gantry-suid");
+        let missing = hold(program, &digest()).unwrap_err().to_string();
+        assert_eq!(missing, "cannot start `/nonexistent/gantry-suid`");
+    }
+
+    #[test]
+    fn a_runtime_that_talks_without_end_does_not_hold_up_the_step() {
+        let text = refusal("exec 0</dev/null; yes no >&2");
+        assert_eq!(text, "no");
+    }
+}

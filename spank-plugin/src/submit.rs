@@ -1,0 +1,99 @@
+//! srun, sbatch and salloc: turns `--image` into a digest before anything is submitted.
+//!
+//! Runs as the user. Failing here is cheap and loud: the command ends, no node has seen anything.
+
+use crate::config::{Config, ConfigError};
+use crate::options::{Image, Options, Request};
+use crate::resolve::{self, ResolveError};
+use crate::spank::{self, Context, Handle, SpankError};
+use crate::variables;
+use std::{env, fmt};
+
+/// Resolves the image, where one was asked for, and writes it into the job's environment.
+///
+/// # Errors
+/// See [`SubmitError`].
+pub(crate) fn submit(
+    spank: &mut Handle<'_>,
+    context: Context,
+    config: &Result<Config, ConfigError>,
+    options: &Options,
+) -> Result<(), SubmitError> {
+    let request = match &options.image {
+        Image::Wanted(request) => request,
+        Image::Unsaid if !options.volumes.is_empty() => return Err(SubmitError::VolumeAlone),
+        Image::Unsaid | Image::Off => return Ok(()),
+    };
+    let config = config.as_ref().map_err(|error| SubmitError::Config(error.clone()))?;
+    if context == Context::Srun && !spank::can_prepend() && asks_for_many_programs() {
+        return Err(SubmitError::ManyPrograms);
+    }
+    let digest = match known_to_job(context, request) {
+        Some(digest) => digest,
+        None => resolve::resolve(config, request).map_err(SubmitError::Resolve)?,
+    };
+    variables::export(spank, request, &digest, &options.volumes).map_err(SubmitError::Export)
+}
+
+/// The digest that the job around this srun has for `request`: one job, one version of its image, no question to
+/// the gateway for each step.
+fn known_to_job(context: Context, request: &Request) -> Option<image_ref::Digest> {
+    let is_step = context == Context::Srun && spank::variable(c"SLURM_JOB_ID").is_some();
+    is_step.then(|| variables::known_digest(request, spank::variable)).flatten()
+}
+
+/// Whether this srun has `--multi-prog`, in one of the spellings that getopt_long(3) takes for it.
+///
+/// Before 23.11 a plugin cannot change the program of such a task, which would then run on the host. A program
+/// that has an argument of this name is taken for it, too: refusing it is the safe mistake.
+fn asks_for_many_programs() -> bool {
+    spank::variable(c"SLURM_MULTI_PROG").is_some()
+        || env::args_os().skip(1).any(|word| is_many_programs(&word.to_string_lossy()))
+}
+
+fn is_many_programs(word: &str) -> bool {
+    word.len() >= "--mu".len() && "--multi-prog".starts_with(word)
+}
+
+/// Why a job is not submitted.
+#[derive(Debug)]
+pub(crate) enum SubmitError {
+    /// `--volume` without an image.
+    VolumeAlone,
+    /// plugstack.conf on this machine is wrong.
+    Config(ConfigError),
+    /// `--multi-prog`, in a Slurm in which its tasks cannot be entered.
+    ManyPrograms,
+    /// The gateway has no digest for it.
+    Resolve(ResolveError),
+    /// Slurm refused a variable.
+    Export(SpankError),
+}
+
+impl fmt::Display for SubmitError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::VolumeAlone => f.write_str("--volume needs --image, which says where to mount it"),
+            Self::Config(_) => f.write_str("--image cannot be used here"),
+            Self::ManyPrograms => f.write_str(
+                "--multi-prog with --image needs Slurm 23.11 or later\nhint: name `gantry` in front of the programs in the file and add --image=none",
+            ),
+            // The errors below are whole sentences already.
+            Self::Resolve(error) => write!(f, "{error}"),
+            Self::Export(error) => write!(f, "{error}"),
+        }
+    }
+}
+
+impl std::error::Error for SubmitError {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        match self {
+            Self::Config(error) => Some(error),
+            Self::Resolve(error) => error.source(),
+            Self::Export(_) | Self::VolumeAlone | Self::ManyPrograms => None,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,152 @@
+//! One task, as its user, between fork and exec: puts the runtime in front of what the user wants to run.
+//!
+//! Whoever gets an error from here ends the process: a task that asked for an image never runs on the host.
+
+use crate::spank::{Handle, SpankError};
+use crate::stepd::Entry;
+use crate::{identity, variables};
+use image_ref::Digest;
+use nix::fcntl::{FcntlArg, FdFlag, fcntl};
+use std::fmt;
+use std::fs::{self, File};
+use std::os::fd::IntoRawFd as _;
+use udiroot_conf::volume;
+
+/// Changes the task's arguments so that it starts inside the image.
+///
+/// # Errors
+/// See [`TaskError`]; then the task must not start.
+pub(crate) fn enter(spank: &mut Handle<'_>, entry: &Entry) -> Result<(), TaskError> {
+    let script = if entry.is_script { Some(pass_script(spank)?) } else { None };
+    let words = match &entry.digest {
+        Some(digest) => {
+            let kept = pmi_descriptor(spank).into_iter().chain(script).collect::<Vec<_>>();
+            runtime_words(entry, digest, &kept)
+        }
+        // Only so does the front end learn of the script's descriptor.
+        None if entry.is_script => return swap(spank, entry),
+        None => front_end_words(entry),
+    };
+    let is_done = spank.prepend_arguments(&words).map_err(TaskError::Slurm)?;
+    if is_done { Ok(()) } else { swap(spank, entry) }
+}
+
+/// The runtime, told everything; its arguments end with `--`, the user's follow.
+fn runtime_words(entry: &Entry, digest: &Digest, kept: &[i32]) -> Vec<String> {
+    let mut words = vec![
+        entry.config.suid.display().to_string(),
+        "run".to_owned(),
+        format!("--digest={}", digest.hex()),
+        format!("--request={}", entry.request.text),
+    ];
+    words.extend(entry.volumes.iter().map(|volume| format!("--volume={volume}")));
+    words.extend(kept.iter().map(|descriptor| format!("--keep-fd={descriptor}")));
+    words.extend(identity::arguments());
+    words.push("--".to_owned());
+    words
+}
+
+/// The front end, which asks for the digest itself and finds PMI's descriptor by itself.
+fn front_end_words(entry: &Entry) -> Vec<String> {
+    let mut words =
+        vec![entry.config.gantry.display().to_string(), format!("--image={}", entry.request.text)];
+    words.extend(entry.volumes.iter().map(|volume| format!("--volume={volume}")));
+    words.push("--".to_owned());
+    words
+}
+
+/// Puts the front end in the place of the program, where Slurm cannot prepend (before 23.11); everything else
+/// goes by the environment.
+fn swap(spank: &mut Handle<'_>, entry: &Entry) -> Result<(), TaskError> {
+    let program =
+        spank.swap_program(&entry.config.gantry.to_string_lossy()).map_err(TaskError::Slurm)?;
+    let digest = entry.digest.map(|digest| digest.to_string());
+    let conf = entry.config.conf.as_ref().map(|path| path.display().to_string());
+    let volumes = volume::canonical(&entry.volumes);
+    let variables = [
+        (variables::TASK_PROGRAM, Some(program)),
+        (variables::REQUEST, Some(entry.request.text.clone())),
+        (variables::IMAGE, digest),
+        (variables::VOLUME, Some(volumes).filter(|text| !text.is_empty())),
+    ];
+    for (name, value) in variables {
+        match value {
+            Some(value) => spank.set_job_variable(name, &value).map_err(TaskError::Slurm)?,
+            None => spank.unset_job_variable(name),
+        }
+    }
+    match conf {
+        Some(conf) => spank.set_job_variable(variables::CONF, &conf).map_err(TaskError::Slurm),
+        None => Ok(()),
+    }
+}
+
+/// The descriptor by which an MPI program talks to slurmstepd, where Slurm's MPI plugin opened one (PMI-1 and
+/// PMI-2, "PMI_FD").
+///
+/// The variable may also be left from a step around this one; then the number is that of nothing, or of something
+/// of slurmstepd's that ends with the exec.
+fn pmi_descriptor(spank: &Handle<'_>) -> Option<i32> {
+    let descriptor = spank.job_variable(c"PMI_FD")?.parse().ok()?;
+    (descriptor > 2 && outlives_exec(descriptor)).then_some(descriptor)
+}
+
+/// Whether a descriptor is open and without FD_CLOEXEC, which proc_pid_fdinfo(5) shows as O_CLOEXEC.
+fn outlives_exec(descriptor: i32) -> bool {
+    let info = fs::read_to_string(format!("/proc/self/fdinfo/{descriptor}")).unwrap_or_default();
+    let flags = info.lines().find_map(|line| line.strip_prefix("flags:"));
+    let flags = flags.and_then(|octal| i32::from_str_radix(octal.trim(), 8).ok());
+    flags.is_some_and(|flags| flags & libc::O_CLOEXEC == 0)
+}
+
+/// Opens the batch script, which the image does not have, and makes the task run it by its descriptor.
+///
+/// Nothing needs to be bound: the interpreter in the image reads `/proc/self/fd/N`.
+fn pass_script(spank: &mut Handle<'_>) -> Result<i32, TaskError> {
+    let path = spank.swap_program(PLACEHOLDER).map_err(TaskError::Slurm)?;
+    let script =
+        File::open(&path).map_err(|error| TaskError::Script { path: path.clone(), error })?;
+    fcntl(&script, FcntlArg::F_SETFD(FdFlag::empty()))
+        .map_err(|error| TaskError::Script { path, error: error.into() })?;
+    let descriptor = script.into_raw_fd();
+    spank.swap_program(&format!("/proc/self/fd/{descriptor}")).map_err(TaskError::Slurm)?;
+    Ok(descriptor)
+}
+
+/// Stands where the script's path stood until its descriptor is known.
+const PLACEHOLDER: &str = "/proc/self/fd";
+
+/// Why a task is not started.
+#[derive(Debug)]
+pub(crate) enum TaskError {
+    /// Slurm refused what the plugin needs.
+    Slurm(SpankError),
+    /// The batch script cannot be passed on.
+    Script {
+        /// Its path in Slurm's spool directory.
+        path: String,
+        /// Why not.
+        error: std::io::Error,
+    },
+}
+
+impl fmt::Display for TaskError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Slurm(_) => f.write_str("cannot start the task in its image"),
+            Self::Script { path, .. } => write!(f, "cannot open the batch script `{path}`"),
+        }
+    }
+}
+
+impl std::error::Error for TaskError {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        match self {
+            Self::Slurm(error) => Some(error),
+            Self::Script { error, .. } => Some(error),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;
