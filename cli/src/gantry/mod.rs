@@ -1,0 +1,164 @@
+//! `gantry` (also installed as `shifter`): runs a command inside an image.
+//!
+//! Finds out which image is meant, asks for its digest where it must, and becomes the set-user-id program. Every
+//! failure of its own ends with 125; a command that was asked to run inside an image never runs outside.
+
+mod args;
+mod caller;
+mod enter;
+mod environment;
+mod image;
+
+use crate::exit::{Exit, Failure};
+use crate::lookup::{self, LookupError};
+use crate::output;
+use crate::site::{Site, Wishes};
+use crate::usage::{self, Answer};
+use args::Options;
+use enter::{Ended, Entry};
+use environment::{Environment, TaskProgram};
+use image::Choice;
+use image_ref::ImageRef;
+use std::convert::Infallible;
+use std::ffi::OsString;
+use std::path::Path;
+use std::process::ExitCode;
+
+/// Runs one command line. Returns only where nothing was started.
+pub fn main(args: impl IntoIterator<Item = OsString>) -> ExitCode {
+    let args: Vec<OsString> = args.into_iter().collect();
+    let program = program_name(args.first());
+    match run(&args, program) {
+        Ok(text) => {
+            output::print(&text);
+            ExitCode::SUCCESS
+        }
+        Err(Ended { failure, code }) => {
+            output::failure(program, &failure);
+            ExitCode::from(code)
+        }
+    }
+}
+
+/// The name in front of every message: that of the link it was called by, and nothing else depends on it.
+fn program_name(argv0: Option<&OsString>) -> &'static str {
+    match argv0.and_then(|argv0| Path::new(argv0).file_name()) {
+        Some(name) if name == "shifter" => "shifter",
+        _ => "gantry",
+    }
+}
+
+/// Starts what was asked for; comes back with the text that was asked for instead, or with why nothing started.
+fn run(args: &[OsString], program: &'static str) -> Result<String, Ended> {
+    let environment = Environment::of_process();
+    let never = match environment.task_program() {
+        Some(task) => run_task(&environment, task, args)?,
+        None => {
+            let options = match args::parse(args, program) {
+                Ok(options) => options,
+                Err(error) => match usage::answer(&error, &format!("{program} --help")) {
+                    Answer::Text(text) => return Ok(text),
+                    Answer::Wrong(failure) => return Err(failure.into()),
+                },
+            };
+            run_command(&environment, options, program)?
+        }
+    };
+    match never {}
+}
+
+/// What a person or a script typed.
+fn run_command(
+    environment: &Environment,
+    options: Options,
+    program: &'static str,
+) -> Result<Infallible, Ended> {
+    let choice = image::choose(options.image.as_deref(), environment)?;
+    if let Choice::Host = choice {
+        if environment.is_inside() {
+            return Err(
+                Failure::new(Exit::Other, "cannot leave the image that this runs in").into()
+            );
+        }
+        return enter::run_here(&options.command, &[]);
+    }
+    let found = find(choice, program)?;
+    if environment.is_inside() {
+        if environment.is_image(&found.digest) {
+            return enter::run_here(&options.command_or_shell(), &[]);
+        }
+        return Err(already_inside(&found.request).into());
+    }
+    let volumes = environment.volumes(&options.volumes)?;
+    let entry = Entry {
+        digest: found.digest,
+        request: found.request,
+        volumes,
+        workdir: options.workdir,
+        env: options.env,
+        clear_env: options.clear_env,
+        entrypoint: options.entrypoint,
+        keep: environment.kept_descriptors(),
+        explain: options.explain,
+        command: options.command,
+    };
+    enter::run_inside(&found.suid_path, &entry, &[], options.verbose.then_some(program))
+}
+
+/// A task of a Slurm step, where the plugin has put this program in the place of the task's own.
+///
+/// The arguments are the task's; everything else comes by the environment. There is no way past the image here.
+fn run_task(
+    environment: &Environment,
+    task: TaskProgram,
+    args: &[OsString],
+) -> Result<Infallible, Ended> {
+    let found = find(image::of_task(environment)?, "gantry")?;
+    let command = std::iter::once(task.0).chain(args.iter().skip(1).cloned()).collect();
+    let entry = Entry {
+        digest: found.digest,
+        request: found.request,
+        volumes: environment.task_volumes()?,
+        keep: environment.kept_descriptors(),
+        command,
+        ..Entry::default()
+    };
+    enter::run_inside(&found.suid_path, &entry, &[environment::TASK_PROGRAM], None)
+}
+
+/// An image that can be entered.
+struct Found {
+    digest: image_ref::Digest,
+    /// What the user wrote for it.
+    request: String,
+    suid_path: std::path::PathBuf,
+}
+
+fn find(choice: Choice, program: &'static str) -> Result<Found, Failure> {
+    let site = Site::load(&Wishes::default())?;
+    let (digest, request) = match choice {
+        Choice::Digest { digest, request } => (digest, request),
+        Choice::Reference { reference, request } => (ask(&site, &reference, program)?, request),
+        Choice::Host => return Err(image::no_image()),
+    };
+    Ok(Found { digest, request, suid_path: site.suid_path })
+}
+
+fn ask(
+    site: &Site,
+    reference: &ImageRef,
+    program: &'static str,
+) -> Result<image_ref::Digest, Failure> {
+    let resolution = lookup::find(site, reference).map_err(|error| match error {
+        LookupError::NotPulled(failure) | LookupError::Failed(failure) => failure,
+    })?;
+    if let Some(note) = resolution.note() {
+        output::note(program, &note);
+    }
+    Ok(resolution.digest())
+}
+
+fn already_inside(request: &str) -> Failure {
+    Failure::new(Exit::Other, format!("cannot enter {request} from inside another image"))
+        .with_hint("leave this image first, or start the command with `srun --image=`")
+}
