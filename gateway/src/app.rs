@@ -1,0 +1,130 @@
+//! The gateway put together: the only place that picks a store and knows every part.
+
+use std::fmt;
+use std::path::Path;
+use std::sync::Arc;
+
+use nix::unistd::{AccessFlags, access};
+use tracing::{info, warn};
+
+use crate::config::{self, Config};
+use crate::http::HealthCache;
+use crate::image_dir::ImageDirError;
+use crate::pull::queue::Queue;
+use crate::registries::Registries;
+use crate::service::access::Rights;
+use crate::service::images::Images;
+use crate::service::pulls::Pulls;
+use crate::store::embedded::Embedded;
+use crate::store::{Store, StoreError};
+use crate::system::{System, Systems};
+
+/// Everything that a request may need.
+pub struct App {
+    /// The systems by name.
+    pub systems: Systems,
+    /// What can be asked of images.
+    pub images: Arc<Images>,
+    /// What can be asked of pulls.
+    pub pulls: Pulls,
+    /// The store, for its health.
+    pub store: Arc<dyn Store>,
+    /// Whether credentials count that are bound to no request.
+    pub accept_unbound: bool,
+    /// The latest health check.
+    pub(crate) health: HealthCache,
+    registries: Arc<Registries>,
+}
+
+impl App {
+    /// Opens the store and the image directories, and clears away what an earlier gateway left unfinished.
+    ///
+    /// # Errors
+    /// [`StartError`].
+    pub fn open(config: &Config) -> Result<Self, StartError> {
+        let mut systems = Systems::new();
+        for (name, platform) in &config.platforms {
+            let (system, complaints) = System::open(name, platform)?;
+            complaints.iter().for_each(|complaint| warn!("{complaint}"));
+            let count = system.dir.clean()?;
+            if count > 0 {
+                info!(system = %name, count, "removed unfinished files from {}", system.dir.path().display());
+            }
+            systems.insert(name.clone(), Arc::new(system));
+        }
+        let store: Arc<dyn Store> = Arc::new(Embedded::open(&config.store_path)?);
+        let registries = Arc::new(Registries::new(config));
+        let queue = Queue::new(Arc::clone(&store), config.limits.clone(), config.worker_threads);
+        let images = Arc::new(Images::new(Arc::clone(&store), Arc::new(Rights::default())));
+        let pulls = Pulls::new(
+            Arc::clone(&store),
+            queue,
+            Arc::clone(&images),
+            Arc::clone(&registries),
+            config.pull_update_timeout,
+        );
+        let accept_unbound = config.accept_unbound_credentials;
+        let health = HealthCache::default();
+        Ok(Self { systems, images, pulls, store, accept_unbound, health, registries })
+    }
+
+    /// Begins again the pulls that were running when the gateway ended.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub async fn resume(&self) -> Result<(), StoreError> {
+        let count = self.pulls.queue().resume(&self.systems, &self.registries).await?;
+        if count > 0 {
+            info!(count, "begins {count} pulls again");
+        }
+        Ok(())
+    }
+}
+
+impl fmt::Debug for App {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("App").field("systems", &self.systems).finish_non_exhaustive()
+    }
+}
+
+/// Looks for what would keep the gateway from working with this configuration, without changing anything.
+///
+/// Returns one sentence for each finding that an administrator should know of.
+pub fn check(config: &Config) -> Vec<String> {
+    let mut findings = config::notices(config);
+    let missing = |path: &Path| access(path, AccessFlags::F_OK).is_err();
+    for (name, location) in &config.locations {
+        if let Some(path) = location.sslcacert.as_deref()
+            && access(path, AccessFlags::R_OK).is_err()
+        {
+            findings.push(format!("Locations.{name}.sslcacert: cannot read {}", path.display()));
+        }
+    }
+    for (name, platform) in &config.platforms {
+        if let Ok(path) = platform.image_dir()
+            && missing(path)
+        {
+            findings
+                .push(format!("Platforms.{name}.local.imageDir: there is no {}", path.display()));
+        }
+        if let Some(path) = platform.munge_socket.as_deref()
+            && missing(path)
+        {
+            findings
+                .push(format!("Platforms.{name}.mungeSocketPath: there is no {}", path.display()));
+        }
+        findings.extend(crate::system::unknown_admins(name, platform));
+    }
+    findings
+}
+
+/// Why the gateway cannot start.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// An image directory cannot be used.
+    #[error(transparent)]
+    ImageDir(#[from] ImageDirError),
+    /// The store cannot be opened.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+}

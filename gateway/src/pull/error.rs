@@ -1,0 +1,156 @@
+//! Why a pull failed, and what the user is told of it.
+
+use std::io;
+use std::sync::Arc;
+
+use gateway_api::{Code, ErrorBody};
+use image_ref::ImageRef;
+use oci_layers::ConvertError;
+use oci_registry::RegistryError;
+
+use crate::image_dir::ImageDirError;
+use crate::store::StoreError;
+
+/// Why a pull failed.
+#[derive(Debug, thiserror::Error)]
+pub enum PullError {
+    /// The registry did not give the image.
+    #[error(transparent)]
+    Registry(#[from] RegistryError),
+    /// The layers could not be turned into an image.
+    #[error(transparent)]
+    Convert(#[from] ConvertError),
+    /// The image directory failed.
+    #[error(transparent)]
+    ImageDir(#[from] ImageDirError),
+    /// The store failed.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// The image exceeds a limit of the site.
+    #[error("the image exceeds a limit of this site: {0}")]
+    Limit(String),
+    /// The pull took longer than it may.
+    #[error("the pull took longer than the {0} s that this site allows")]
+    Deadline(u64),
+    /// The gateway is shutting down.
+    #[error("the gateway is shutting down")]
+    Interrupted,
+    /// The image was removed again and again while it was being pulled.
+    #[error("the image was removed while it was being pulled")]
+    Removed,
+    /// The conversion broke off.
+    #[error("the conversion broke off")]
+    Panic,
+    /// The pull that makes the image for several references failed.
+    #[error(transparent)]
+    Shared(Arc<PullError>),
+}
+
+impl PullError {
+    /// Tells whether the gateway's shutdown ended the pull.
+    pub fn is_interrupted(&self) -> bool {
+        match self {
+            Self::Interrupted => true,
+            Self::Shared(error) => error.is_interrupted(),
+            _ => false,
+        }
+    }
+
+    /// What the user is told.
+    pub fn body(&self, reference: &ImageRef) -> ErrorBody {
+        let body =
+            |code, why: String| ErrorBody::new(code, format!("cannot pull {reference}: {why}"));
+        match self {
+            Self::Registry(error) => {
+                let mut body = body(registry_code(error), error.to_string());
+                body.hint = error.hint();
+                body
+            }
+            Self::Convert(error) if is_full(error) => no_room(reference),
+            Self::Convert(error) => body(convert_code(error), chain(error)),
+            Self::ImageDir(error) if error.is_full() => no_room(reference),
+            Self::ImageDir(error @ ImageDirError::Sidecar(_)) => {
+                body(Code::ImageInvalid, error.to_string())
+            }
+            Self::ImageDir(error) => body(Code::StorageError, chain(error)),
+            Self::Store(StoreError::Full(_)) => {
+                body(Code::StorageFull, "the gateway's store has no room left".into())
+                    .with_hint("tell the administrators")
+            }
+            Self::Store(_) => body(Code::StorageError, "the gateway's store failed".into())
+                .with_hint("tell the administrators; the gateway's log says more"),
+            Self::Limit(_) | Self::Deadline(_) => body(Code::LimitExceeded, self.to_string()),
+            Self::Interrupted => body(Code::Interrupted, self.to_string())
+                .with_hint("the pull goes on when the gateway is back; ask again then"),
+            Self::Removed => body(Code::NotFound, self.to_string()).with_hint("pull it again"),
+            Self::Panic => body(Code::Internal, self.to_string())
+                .with_hint("tell the administrators; the gateway's log says more"),
+            Self::Shared(error) => error.body(reference),
+        }
+    }
+}
+
+fn no_room(reference: &ImageRef) -> ErrorBody {
+    let why = format!("cannot pull {reference}: the image directory has no room left");
+    ErrorBody::new(Code::StorageFull, why)
+        .with_hint("tell the administrators, or delete images that you no longer need")
+}
+
+/// Tells whether at the bottom of it no room was left.
+fn is_full(error: &(dyn std::error::Error + 'static)) -> bool {
+    let mut next = Some(error);
+    while let Some(error) = next {
+        if let Some(error) = error.downcast_ref::<io::Error>() {
+            return matches!(
+                error.kind(),
+                io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded
+            );
+        }
+        next = error.source();
+    }
+    false
+}
+
+fn registry_code(error: &RegistryError) -> Code {
+    match error {
+        RegistryError::Setup { .. } => Code::Internal,
+        RegistryError::Unreachable { .. } => Code::RegistryUnreachable,
+        RegistryError::NotAllowed { .. } => Code::RegistryNotAllowed,
+        RegistryError::Unauthorized { .. } => Code::RegistryUnauthorized,
+        RegistryError::NoRepository { .. } | RegistryError::NotFound { .. } => {
+            Code::RegistryNotFound
+        }
+        RegistryError::Busy { .. } => Code::RegistryBusy,
+        RegistryError::BadAnswer { .. } => Code::RegistryError,
+        RegistryError::DigestMismatch { .. } => Code::DigestMismatch,
+        RegistryError::NoPlatform { .. } => Code::NoPlatform,
+        RegistryError::Invalid { .. } => Code::ImageInvalid,
+        RegistryError::Limit { .. } => Code::LimitExceeded,
+    }
+}
+
+fn convert_code(error: &ConvertError) -> Code {
+    if error.is_limit() {
+        Code::LimitExceeded
+    } else if error.is_digest_mismatch() {
+        Code::DigestMismatch
+    } else if error.is_source() {
+        Code::RegistryError
+    } else if matches!(error, ConvertError::Image(_)) {
+        Code::StorageError
+    } else {
+        Code::ImageInvalid
+    }
+}
+
+/// An error and everything that caused it, in one line.
+pub fn chain(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut source = error.source();
+    while let Some(error) = source {
+        text.push_str(": ");
+        text.push_str(&error.to_string());
+        source = error.source();
+    }
+    text
+}

@@ -1,0 +1,7 @@
+//! What callers may ask for, in the domain's words: no HTTP, no SQL.
+
+pub mod access;
+pub mod error;
+pub mod images;
+pub mod pulls;
+mod record;

@@ -1,0 +1,205 @@
+//! A registry in memory that can be told to fail, to wait and to ask for a login.
+
+use std::collections::{HashMap, HashSet};
+use std::io::Write;
+use std::net::SocketAddr;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use axum::Router;
+use axum::body::{Body, Bytes};
+use axum::extract::{Path, State};
+use axum::http::{HeaderMap, StatusCode};
+use axum::response::{IntoResponse, Response};
+use axum::routing::get;
+use futures_util::stream;
+use serde_json::json;
+use sha2::{Digest, Sha256};
+
+const MANIFEST: &str = "application/vnd.oci.image.manifest.v1+json";
+
+pub struct Registry {
+    address: SocketAddr,
+    state: Arc<Mutex<Content>>,
+    _runtime: tokio::runtime::Runtime,
+}
+
+#[derive(Default)]
+struct Content {
+    /// By repository and tag or digest.
+    manifests: HashMap<(String, String), Bytes>,
+    blobs: HashMap<String, Bytes>,
+    private: HashSet<String>,
+    /// How often each blob was fetched.
+    fetched: HashMap<String, usize>,
+    resolved: usize,
+    /// Blobs stop in their middle while this is set.
+    held: bool,
+    /// Blobs have a wrong byte.
+    broken: bool,
+}
+
+type Shared = Arc<Mutex<Content>>;
+
+impl Registry {
+    pub fn start() -> Self {
+        let runtime = tokio::runtime::Builder::new_multi_thread()
+            .worker_threads(1)
+            .enable_all()
+            .build()
+            .unwrap();
+        let state = Shared::default();
+        let router = Router::new()
+            .route("/v2/", get(async || StatusCode::OK))
+            .route("/v2/{*rest}", get(serve).head(serve))
+            .with_state(Arc::clone(&state));
+        let listener = runtime.block_on(tokio::net::TcpListener::bind("127.0.0.1:0")).unwrap();
+        let address = listener.local_addr().unwrap();
+        runtime.spawn(async move { axum::serve(listener, router).await });
+        Self { address, state, _runtime: runtime }
+    }
+
+    pub fn url(&self) -> String {
+        format!("http://{}", self.address)
+    }
+
+    /// Puts an image with one layer of these files there; returns its manifest's hexadecimal digest.
+    pub fn push(&self, repository: &str, tag: &str, files: &[(&str, &[u8])]) -> String {
+        let tar = tar(files);
+        let mut gzip = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
+        gzip.write_all(&tar).unwrap();
+        let layer = gzip.finish().unwrap();
+        let config = json!({
+            "architecture": "amd64", "os": "linux", "created": "2026-01-02T03:04:05Z",
+            "config": { "Env": ["PATH=/bin", "EVIL=1\nUSERACL: 0"], "Cmd": ["sh"], "WorkingDir": "/w", "Labels": { "l": "v" } },
+            "rootfs": { "type": "layers", "diff_ids": [digest(&tar)] }
+        })
+        .to_string();
+        let manifest = json!({
+            "schemaVersion": 2, "mediaType": MANIFEST,
+            "config": { "mediaType": "application/vnd.oci.image.config.v1+json", "digest": digest(config.as_bytes()), "size": config.len() },
+            "layers": [{ "mediaType": "application/vnd.oci.image.layer.v1.tar+gzip", "digest": digest(&layer), "size": layer.len() }]
+        })
+        .to_string();
+        let name = digest(manifest.as_bytes());
+        let mut state = self.state.lock().unwrap();
+        for blob in [layer, config.into_bytes()] {
+            state.blobs.insert(digest(&blob), blob.into());
+        }
+        for version in [tag, &name] {
+            let key = (repository.to_string(), version.to_string());
+            state.manifests.insert(key, manifest.clone().into());
+        }
+        name.trim_start_matches("sha256:").to_string()
+    }
+
+    /// Lets only `bob` with the password `secret` read a repository.
+    pub fn make_private(&self, repository: &str) {
+        self.state.lock().unwrap().private.insert(repository.to_string());
+    }
+
+    /// Stops blobs in their middle, or lets them go on.
+    pub fn hold(&self, held: bool) {
+        self.state.lock().unwrap().held = held;
+    }
+
+    pub fn break_blobs(&self, broken: bool) {
+        self.state.lock().unwrap().broken = broken;
+    }
+
+    /// The most often that a blob was fetched.
+    pub fn most_fetched(&self) -> usize {
+        self.state.lock().unwrap().fetched.values().copied().max().unwrap_or(0)
+    }
+
+    pub fn resolved(&self) -> usize {
+        self.state.lock().unwrap().resolved
+    }
+}
+
+async fn serve(
+    State(state): State<Shared>,
+    Path(rest): Path<String>,
+    headers: HeaderMap,
+) -> Response {
+    let (repository, kind, name) = if let Some((repository, name)) = rest.split_once("/manifests/")
+    {
+        (repository, "manifest", name)
+    } else if let Some((repository, name)) = rest.split_once("/blobs/") {
+        (repository, "blob", name)
+    } else {
+        return StatusCode::NOT_FOUND.into_response();
+    };
+    let mut content = state.lock().unwrap();
+    let login = headers.get("authorization").and_then(|value| value.to_str().ok());
+    // "bob:secret" in base64.
+    if content.private.contains(repository) && login != Some("Basic Ym9iOnNlY3JldA==") {
+        let challenge = [("www-authenticate", "Basic realm=\"test\"")];
+        return (StatusCode::UNAUTHORIZED, challenge).into_response();
+    }
+    if kind == "manifest" {
+        content.resolved += 1;
+        let key = (repository.to_string(), name.to_string());
+        return match content.manifests.get(&key) {
+            Some(bytes) => ([("content-type", MANIFEST)], bytes.clone()).into_response(),
+            None => {
+                let error =
+                    json!({ "errors": [{ "code": "MANIFEST_UNKNOWN", "message": "unknown" }] });
+                (StatusCode::NOT_FOUND, error.to_string()).into_response()
+            }
+        };
+    }
+    *content.fetched.entry(name.to_string()).or_default() += 1;
+    let Some(blob) = content.blobs.get(name).cloned() else {
+        return StatusCode::NOT_FOUND.into_response();
+    };
+    let mut bytes = blob.to_vec();
+    if content.broken {
+        let last = bytes.len() - 1;
+        bytes[last] ^= 1;
+    }
+    drop(content);
+    slowly(state, bytes.into())
+}
+
+/// The first half at once, the second when nothing holds it.
+fn slowly(state: Shared, bytes: Bytes) -> Response {
+    let half = bytes.len() / 2;
+    let length = bytes.len();
+    let parts = stream::unfold(0, move |part| {
+        let (state, bytes) = (Arc::clone(&state), bytes.clone());
+        async move {
+            match part {
+                0 => Some((Ok::<_, std::io::Error>(bytes.slice(..half)), 1)),
+                1 => {
+                    while state.lock().unwrap().held {
+                        tokio::time::sleep(Duration::from_millis(10)).await;
+                    }
+                    Some((Ok(bytes.slice(half..)), 2))
+                }
+                _ => None,
+            }
+        }
+    });
+    let headers = [
+        ("content-type", "application/octet-stream".to_string()),
+        ("content-length", length.to_string()),
+    ];
+    (headers, Body::from_stream(parts)).into_response()
+}
+
+fn tar(files: &[(&str, &[u8])]) -> Vec<u8> {
+    let mut tar = tar::Builder::new(Vec::new());
+    for (name, bytes) in files {
+        let mut header = tar::Header::new_gnu();
+        header.set_size(bytes.len() as u64);
+        header.set_mode(0o755);
+        tar.append_data(&mut header, name, *bytes).unwrap();
+    }
+    tar.into_inner().unwrap()
+}
+
+fn digest(bytes: &[u8]) -> String {
+    let hex: String = Sha256::digest(bytes).iter().map(|byte| format!("{byte:02x}")).collect();
+    format!("sha256:{hex}")
+}
