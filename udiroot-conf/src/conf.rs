@@ -16,8 +16,8 @@ use alloc::vec::Vec;
 pub struct Conf {
     /// `imagePath`, required: the directory of published images.
     pub image_path: String,
-    /// `imageOwner`: the uid of the account that publishes images (the gateway's). The runtime requires it and
-    /// mounts no file of another owner. A number, because the runtime looks up no names.
+    /// `imageOwner`: the uid of the account that publishes images (the gateway's); where the file does not say, it
+    /// is whoever owns `image_path`. No file of another owner is mounted. A number: the runtime looks up no names.
     pub image_owner: Option<u32>,
     /// `gantrySuidPath`: the set-user-id program.
     pub gantry_suid_path: String,

@@ -64,7 +64,8 @@ pub struct NodeCache {
 /// # Errors
 /// The first item that is no volume or that `origin` may not have.
 pub fn parse_list(text: &str, origin: Origin) -> Result<Vec<Volume>, VolumeError> {
-    let items = text.split(';').map(str::trim).filter(|item| !item.is_empty());
+    let items =
+        text.split(';').map(|item| item.trim_matches([' ', '\t'])).filter(|item| !item.is_empty());
     items.map(|item| Volume::parse(item, origin)).collect()
 }
 

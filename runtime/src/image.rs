@@ -1,0 +1,239 @@
+//! Opens an image and decides whether the caller may use it.
+//!
+//! A digest chosen by a user is a name, not a permission: the sidecar's access list decides, read as the account
+//! that published it. What is checked is what is mounted: one descriptor from here to the loop device.
+#![forbid(unsafe_code)]
+
+use crate::caller::Caller;
+use crate::error::{Error, Shown};
+use crate::privileges::FileIdentity;
+use crate::sys::{self, Fd, Stat};
+use crate::trust::{self, TrustError};
+use alloc::format;
+use alloc::string::String;
+use core::fmt;
+use image_ref::{Access, Digest, SIDECAR_LIMIT, Sidecar, SidecarError, image_file, sidecar_file};
+
+/// Where images are and who publishes them.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Shelf {
+    /// The image directory.
+    pub directory: String,
+    /// The uid that owns every file in it; where the site names none, the owner of the directory.
+    pub owner: Option<u32>,
+}
+
+impl Shelf {
+    /// The account that publishes images. Who made it the owner of the directory had root's power.
+    fn publisher(&self) -> Result<u32, Problem> {
+        match self.owner {
+            Some(owner) => Ok(owner),
+            None => trust::owner_of(&self.directory).map_err(Problem::Shelf),
+        }
+    }
+}
+
+/// An image, by its digest and what the caller asked for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Wanted {
+    /// Its digest.
+    pub digest: Digest,
+    /// What the user wrote, for messages.
+    pub request: Option<String>,
+}
+
+/// An image's file, open and checked.
+#[derive(Debug)]
+pub struct Image {
+    /// Its digest.
+    pub digest: Digest,
+    /// The file.
+    pub file: Fd,
+    /// What the kernel says of it.
+    pub stat: Stat,
+}
+
+/// Opens the image for the caller: its sidecar must name it and admit the caller.
+///
+/// # Errors
+/// [`ImageError`], where there is no such image, it cannot be trusted, or it is not for the caller.
+pub fn open_for(
+    caller: &Caller,
+    shelf: &Shelf,
+    wanted: &Wanted,
+) -> Result<(Image, Sidecar), Error> {
+    let fail = |problem| Error::from(ImageError { wanted: wanted.clone(), problem });
+    let owner = shelf.publisher().map_err(fail)?;
+    let _identity = FileIdentity::assume(caller, owner)?;
+    let directory = open_shelf(shelf, owner).map_err(fail)?;
+    // Looked at first: where the image is gone, that is what the user should hear.
+    let image = open_file(&directory, shelf, owner, wanted.digest).map_err(fail)?;
+    let sidecar = read_sidecar(&directory, shelf, owner, wanted.digest).map_err(fail)?;
+    if !sidecar.admits(caller.uid, &caller.all_groups()) {
+        return Err(fail(Problem::Denied));
+    }
+    if sidecar.access != Access::Public && image.stat.mode & 0o077 != 0 {
+        return Err(fail(Problem::Exposed));
+    }
+    Ok((image, sidecar))
+}
+
+/// Opens the image for root, who needs no permission: a Prolog mounts it where nobody else can look.
+///
+/// # Errors
+/// As [`open_for`], without those on access.
+pub fn open_for_root(caller: &Caller, shelf: &Shelf, digest: Digest) -> Result<Image, Error> {
+    let fail = |problem| ImageError { wanted: Wanted { digest, request: None }, problem };
+    let owner = shelf.publisher().map_err(fail)?;
+    let _identity = FileIdentity::assume(caller, owner)?;
+    let directory = open_shelf(shelf, owner).map_err(fail)?;
+    Ok(open_file(&directory, shelf, owner, digest).map_err(fail)?)
+}
+
+fn open_shelf(shelf: &Shelf, owner: u32) -> Result<Fd, Problem> {
+    trust::open_directory(&shelf.directory, &[0, owner]).map_err(Problem::Shelf)
+}
+
+fn open_file(directory: &Fd, shelf: &Shelf, owner: u32, digest: Digest) -> Result<Image, Problem> {
+    let name = image_file(&digest);
+    let (file, stat) =
+        trust::open_file(directory, &shelf.directory, &name, owner).map_err(|error| {
+            if error.is_missing() { Problem::Missing(error.path) } else { Problem::Trust(error) }
+        })?;
+    let above = sys::stat(directory).map_err(|errno| {
+        let problem = trust::Problem::Open(errno);
+        Problem::Shelf(TrustError { path: shelf.directory.clone(), problem })
+    })?;
+    if stat.links != 1 || stat.device != above.device {
+        return Err(Problem::OtherNames);
+    }
+    let mut head = [0; SUPERBLOCK];
+    let complete = sys::read(&file, &mut head) == Ok(SUPERBLOCK);
+    if !complete || !head.starts_with(b"hsqs") {
+        return Err(Problem::NotSquashfs);
+    }
+    let used = head.get(BYTES_USED..).and_then(|tail| tail.first_chunk().copied());
+    let used = used.map_or(u64::MAX, u64::from_le_bytes);
+    if stat.size % 4096 != 0 || used > stat.size {
+        return Err(Problem::Truncated);
+    }
+    Ok(Image { digest, file, stat })
+}
+
+fn read_sidecar(
+    directory: &Fd,
+    shelf: &Shelf,
+    owner: u32,
+    digest: Digest,
+) -> Result<Sidecar, Problem> {
+    let name = sidecar_file(&digest);
+    let (file, _) =
+        trust::open_file(directory, &shelf.directory, &name, owner).map_err(Problem::Trust)?;
+    let bytes = trust::read_whole(&file, SIDECAR_LIMIT).map_err(|errno| {
+        let path = format!("{}/{name}", shelf.directory);
+        Problem::Trust(TrustError { path, problem: trust::Problem::Open(errno) })
+    })?;
+    let sidecar = Sidecar::decode(&bytes).map_err(Problem::Sidecar)?;
+    if sidecar.digest == digest { Ok(sidecar) } else { Err(Problem::OtherDigest) }
+}
+
+/// Size of a squashfs superblock, and where in it the length of the file system is (squashfs 4.0).
+const SUPERBLOCK: usize = 96;
+const BYTES_USED: usize = 40;
+
+/// An image that cannot be used: which and why.
+#[derive(Debug)]
+pub struct ImageError {
+    wanted: Wanted,
+    problem: Problem,
+}
+
+/// Why an image cannot be used.
+#[derive(Debug)]
+pub enum Problem {
+    /// The image directory cannot be opened or trusted.
+    Shelf(TrustError),
+    /// There is no such file.
+    Missing(String),
+    /// A file of the image cannot be opened or trusted.
+    Trust(TrustError),
+    /// The file has further names or lies on another file system than its directory.
+    OtherNames,
+    /// The file is no squashfs.
+    NotSquashfs,
+    /// The file is shorter than it should be.
+    Truncated,
+    /// The sidecar cannot be read.
+    Sidecar(SidecarError),
+    /// The sidecar is that of another image.
+    OtherDigest,
+    /// The caller is not on the access list.
+    Denied,
+    /// The image has an access list, but everybody can read its file.
+    Exposed,
+}
+
+impl ImageError {
+    /// What the user can do.
+    pub fn hint(&self) -> Option<String> {
+        match &self.problem {
+            Problem::Shelf(error) if error.is_missing() => {
+                Some("is the file system with the images mounted on this node?".into())
+            }
+            Problem::Shelf(error) | Problem::Trust(error) => error.hint(),
+            Problem::Missing(_) => Some(match &self.wanted.request {
+                Some(request) => format!(
+                    "it may have been removed; ask for it again with `imgctl pull {}`",
+                    Shown(request.as_bytes())
+                ),
+                None => "it may have been removed; ask for it again with `imgctl pull`".into(),
+            }),
+            Problem::Denied => Some("its owner or an administrator can give you access".into()),
+            Problem::NotSquashfs
+            | Problem::Truncated
+            | Problem::Sidecar(_)
+            | Problem::OtherDigest => {
+                Some("an administrator removes and pulls the image again".into())
+            }
+            Problem::Exposed | Problem::OtherNames => None,
+        }
+    }
+}
+
+impl fmt::Display for ImageError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "image {}", self.wanted.digest)?;
+        if let Some(request) = &self.wanted.request {
+            write!(f, " ({})", Shown(request.as_bytes()))?;
+        }
+        match &self.problem {
+            Problem::Missing(path) => {
+                write!(
+                    f,
+                    " is not on this node's file system: {} does not exist",
+                    Shown(path.as_bytes())
+                )
+            }
+            Problem::Shelf(error) | Problem::Trust(error) => write!(f, " cannot be used: {error}"),
+            Problem::OtherNames => f.write_str(
+                " is not trusted: its file has other names or is mounted from elsewhere",
+            ),
+            Problem::NotSquashfs => f.write_str(" is damaged: its file is no squashfs file system"),
+            Problem::Truncated => {
+                f.write_str(" is damaged: its file is shorter than it was published")
+            }
+            Problem::Sidecar(error) => {
+                write!(f, " is damaged: its sidecar cannot be read: {error}")
+            }
+            Problem::OtherDigest => {
+                f.write_str(" is damaged: its sidecar belongs to another image")
+            }
+            Problem::Denied => {
+                f.write_str(" is private and you are not among those who may use it")
+            }
+            Problem::Exposed => {
+                f.write_str(" is not trusted: it is private but others can read its file")
+            }
+        }
+    }
+}
