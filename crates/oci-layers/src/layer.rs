@@ -54,7 +54,8 @@ fn read_archive<R: Read, S: BlockSink>(
     let mut packer = Packer::new(block_size, sink);
     let mut builder = ChangesetBuilder::default();
     while let Some(member) = archive.next_member()? {
-        usage.add_entry().map_err(LayerError::Limit)?;
+        let name_bytes = member.name.len() + member.link.len();
+        usage.add_entry(name_bytes).map_err(LayerError::Limit)?;
         let path = LayerPath::parse(&member.name, limits).map_err(LayerError::Limit)?;
         let path = match Role::of(path) {
             Role::Ignored => continue,

@@ -6,7 +6,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 /// What a conversion may use, each with a default that real images stay far below.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Limits {
-    /// Entries of all layers together; each costs some 200 bytes of memory.
+    /// Entries of all layers together, one with long names counted once more for every 256 bytes of them; each costs
+    /// up to a kilobyte of memory.
     pub entries: u64,
     /// Bytes of a name or link target with all its components (`PATH_MAX`).
     pub path_bytes: u64,
@@ -29,7 +30,7 @@ pub struct Limits {
 impl Default for Limits {
     fn default() -> Self {
         Self {
-            entries: 4_000_000,
+            entries: 2_000_000,
             path_bytes: 4096,
             name_bytes: 255,
             depth: 1024,
@@ -124,9 +125,10 @@ impl<'a> Usage<'a> {
         Self { limits, entries: zero(), expanded: zero(), files: zero() }
     }
 
-    /// Counts one entry.
-    pub(crate) fn add_entry(&self) -> Result<(), LimitExceeded> {
-        check(Limit::Entries, add(&self.entries, 1), self.limits.entries)
+    /// Counts one entry whose name and link target have so many bytes.
+    pub(crate) fn add_entry(&self, name_bytes: usize) -> Result<(), LimitExceeded> {
+        let weight = 1 + name_bytes as u64 / LONG_NAME;
+        check(Limit::Entries, add(&self.entries, weight), self.limits.entries)
     }
 
     /// Counts bytes of a file that was announced.
@@ -158,6 +160,8 @@ fn add(counter: &AtomicU64, more: u64) -> u64 {
     }
 }
 
+/// Names up to this length are what an entry is expected to have.
+const LONG_NAME: u64 = 256;
 /// Below this a layer may expand as it likes: a page of zeros is no attack.
 const RATIO_FLOOR: u64 = 1 << 30;
 

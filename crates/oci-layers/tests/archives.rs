@@ -1,4 +1,5 @@
 //! Archives that real programs write: GNU tar in its formats, the `tar` crate, and a tree of many small files.
+#![allow(clippy::unwrap_used, reason = "a test ends where it cannot go on")]
 
 mod archive;
 mod image;
@@ -213,6 +214,18 @@ fn privileged_a_sparse_file_of_5_gib_costs_nothing_and_reads_right() {
         assert_eq!(&read((4 << 30) + 2), b"\0\0past\0\0");
         assert_eq!(&read(SIZE - 8), b"\0\0\0\0tail");
     });
+}
+
+#[test]
+fn a_tree_that_a_distribution_installed_comes_out_whole() {
+    let source = Path::new("/usr/share/doc");
+    let tar = gnu_tar(&["--format=posix", "--numeric-owner"], source);
+    let (image, _) = convert_tars(&[tar]).unwrap();
+    let mut expected = published(scan(source));
+    // Names outside this tree may count among a file's links.
+    let mut found = unsquash(image.path());
+    expected.values_mut().chain(found.values_mut()).for_each(|found| found.links = 0);
+    assert_same(&found, &expected);
 }
 
 #[test]

@@ -111,11 +111,12 @@ impl RegistryError {
     /// What the person who asked can do, where there is something.
     pub fn hint(&self) -> Option<String> {
         match self {
-            Self::Unauthorized { asked, user: None } => {
-                Some(format!("log in with `imgctl login {}`", asked.registry))
-            }
+            Self::Unauthorized { asked, user: None } => Some(format!(
+                "log in with `docker login {0}` or `podman login {0}`, which imgctl reads",
+                asked.registry
+            )),
             Self::Unauthorized { asked, user: Some(_) } => Some(format!(
-                "log in again with `imgctl login {}`, or ask for access to {}",
+                "log in again with `docker login {0}` or `podman login {0}`, or ask for access to {1}",
                 asked.registry, asked.repository
             )),
             Self::NotFound { similar, .. } if !similar.is_empty() => {

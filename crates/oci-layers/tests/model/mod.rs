@@ -28,7 +28,7 @@ pub(crate) fn content(seed: u8, size: usize) -> Vec<u8> {
 }
 
 pub(crate) fn archive(ops: &[Op]) -> Vec<u8> {
-    ops.iter().fold(Tar::default(), |tar, op| append(tar, op)).finish()
+    ops.iter().fold(Tar::default(), append).finish()
 }
 
 fn append(tar: Tar, op: &Op) -> Tar {
