@@ -4,12 +4,25 @@
 use std::fs;
 use std::path::PathBuf;
 use std::process::Command;
+use std::sync::OnceLock;
 
-/// Where cargo puts the library for this test: beside the test's own program.
+/// The library, built now: cargo builds no cdylib for tests, and an old one may lie about.
 fn plugin() -> PathBuf {
-    let mut directory = std::env::current_exe().unwrap();
-    directory.pop();
-    directory.join("libspank_gantry.so")
+    static BUILT: OnceLock<PathBuf> = OnceLock::new();
+    BUILT
+        .get_or_init(|| {
+            // <target>/debug/deps/loading-...: the same target directory, so that nothing is compiled twice.
+            let own = std::env::current_exe().unwrap();
+            let target = own.ancestors().nth(3).unwrap();
+            let status = Command::new(env!("CARGO"))
+                .args(["build", "--quiet", "--package=spank-plugin", "--target-dir"])
+                .arg(target)
+                .status()
+                .unwrap();
+            assert!(status.success(), "the plugin does not build");
+            target.join("debug/libspank_gantry.so")
+        })
+        .clone()
 }
 
 /// The dynamic symbols that nm(1) lists with this option.
