@@ -7,8 +7,6 @@ use image_ref::ImageRef;
 
 /// Liveness and readiness; needs no credential.
 pub const HEALTH: &str = "/api/health/";
-/// Metrics in Prometheus' text format; needs no credential.
-pub const METRICS: &str = "/metrics";
 /// Version of the gateway; needs no credential.
 pub const VERSION: &str = "/api/version/";
 
