@@ -5,7 +5,6 @@
 use anyhow::{Context, Result, ensure};
 use std::fs;
 use std::os::unix::fs::{MetadataExt, chown};
-use std::path::Path;
 
 use crate::caller::{GATEWAY, ROOT};
 use crate::gateway;
@@ -46,12 +45,6 @@ fn udi_root_conf() -> String {
          populateEtcDynamically = 1\n\
          maxGroupCount = 31\n"
     )
-}
-
-/// Tells whether `path` is there for everybody to run.
-pub fn is_program(path: &str) -> bool {
-    fs::metadata(Path::new(path))
-        .is_ok_and(|facts| facts.is_file() && facts.mode() & 0o111 == 0o111)
 }
 
 /// The set-user-id program.

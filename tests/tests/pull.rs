@@ -119,7 +119,6 @@ fn privileged_a_gateway_killed_in_the_middle_of_a_pull_finishes_it_when_it_is_ba
             tree.file("data", 0o644, &tests::images::noise(5, 200 << 20)).map(drop)
         })?;
         let pushed = cluster.push("interrupted:1", &image)?;
-        let upper = format!("/v2/interrupted/blobs/{}", image.layers[1].digest);
         let mut client = ALICE
             .command(&["imgctl", "pull", &pushed.reference])
             .stdout(std::process::Stdio::null())
@@ -132,9 +131,10 @@ fn privileged_a_gateway_killed_in_the_middle_of_a_pull_finishes_it_when_it_is_ba
             Ok((large.count() > 0).then_some(()))
         })?;
         cluster.gateway.kill();
-        client.wait()?;
-        ensure!(cluster.registry.requests("GET", &upper).len() <= 1, "more than one pull");
         cluster.gateway.resume()?;
+        // The client that asked is still there: it waits for the gateway, and for the image.
+        let status = client.wait()?;
+        ensure!(status.success(), "the client ended with {status}");
         ALICE.run(&["imgctl", "pull", &pushed.reference])?.ok()?;
         let left = std::fs::read_dir(&partial).into_iter().flatten().flatten();
         let left: Vec<_> = left.map(|entry| entry.file_name()).collect();

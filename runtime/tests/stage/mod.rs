@@ -9,6 +9,7 @@ use nix::mount::{MsFlags, mount};
 use nix::sched::{CloneFlags, unshare};
 use nix::unistd::{Gid, Uid, chown};
 use std::fs::{self, Permissions};
+use std::io::ErrorKind;
 use std::os::unix::fs::{PermissionsExt, symlink};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
@@ -251,7 +252,17 @@ pub fn as_user(uid: u32) -> Command {
 }
 
 pub fn finish(command: &mut Command) -> Ran {
-    let Output { status, stdout, stderr } = command.output().unwrap();
+    // Another test's thread may fork while a copy of the product is still open for writing: busy for a moment.
+    let Output { status, stdout, stderr } = (0..)
+        .find_map(|attempt| match command.output() {
+            Err(error) if error.kind() == ErrorKind::ExecutableFileBusy && attempt < 100 => {
+                std::thread::sleep(Duration::from_millis(10));
+                None
+            }
+            ended => Some(ended),
+        })
+        .unwrap()
+        .unwrap();
     let text = |bytes: Vec<u8>| String::from_utf8_lossy(&bytes).into_owned();
     Ran { code: status.code(), out: text(stdout), err: text(stderr) }
 }
