@@ -6,6 +6,7 @@
 
 use crate::caller::Caller;
 use alloc::vec::Vec;
+use udiroot_conf::accounts::LINE_LIMIT;
 
 /// Puts the caller's passwd line in front of the image's lines, less those of the same name or uid.
 ///
@@ -71,9 +72,6 @@ fn parse_id(text: &[u8]) -> Option<u32> {
     core::str::from_utf8(text).ok().filter(|_| digits)?.parse().ok()
 }
 
-/// A group of a large site may list thousands of members.
-const LINE_LIMIT: usize = 64 << 10;
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -120,6 +118,22 @@ mod tests {
         );
         assert_eq!(merge_groups(&[b"wheel:x:10:ann".to_vec()], b"", &caller()), None);
         assert_eq!(merge_groups(&[b"lab:x:50".to_vec()], b"", &caller()), None);
+    }
+
+    #[test]
+    fn a_line_that_plugin_and_commands_make_is_accepted_and_a_false_one_is_never_made() {
+        use udiroot_conf::accounts::{group_line, passwd_line};
+        let long = "n".repeat(LINE_LIMIT - ":x:1000:100::/:/bin/sh".len());
+        for name in ["ann", &long, &alloc::format!("{long}n"), "", "+ann", "-", "a:b", "a\nb"] {
+            let made = passwd_line(name, 1000, 100, "", "/", "/bin/sh");
+            let own = alloc::format!("{name}:x:1000:100::/:/bin/sh");
+            let accepted = merge_passwd(own.as_bytes(), b"", &caller()).is_some();
+            assert_eq!(made, accepted.then_some(own), "{:.10}", name);
+            let made = group_line(name, 50, None);
+            let own = alloc::format!("{name}:x:50:");
+            let accepted = merge_groups(&[own.as_bytes().to_vec()], b"", &caller()).is_some();
+            assert_eq!(made, accepted.then_some(own), "{:.10}", name);
+        }
     }
 
     proptest! {

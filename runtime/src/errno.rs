@@ -51,6 +51,7 @@ const ERRORS: &[(i32, &str)] = &[
     (libc::ENAMETOOLONG, "file name too long"),
     (libc::ENOSYS, "the kernel has no such call"),
     (libc::ELOOP, "too many levels of symbolic links, or a link where none is allowed"),
+    (libc::EILSEQ, "a file name is not UTF-8"),
     (libc::ENOTCONN, "transport endpoint is not connected"),
     (libc::ETIMEDOUT, "timed out"),
     (libc::ESTALE, "stale file handle"),

@@ -22,6 +22,7 @@ use alloc::vec::Vec;
 use core::convert::Infallible;
 use core::ffi::CStr;
 use image_ref::Sidecar;
+use libc::{EACCES, EFBIG, EISDIR, ELOOP, ENOENT, ENOTDIR};
 use udiroot_conf::EnvRules;
 use udiroot_conf::volume::check_target;
 
@@ -51,6 +52,7 @@ pub fn all(steps: Vec<Step>, context: &Context<'_>) -> Result<Infallible, Error>
         context,
         opened: Vec::new(),
         user: Vec::new(),
+        staging: None,
         image: None,
         sidecar: None,
         mount: None,
@@ -65,7 +67,10 @@ pub fn all(steps: Vec<Step>, context: &Context<'_>) -> Result<Infallible, Error>
                 build.check_command(&sidecar, &wanted)?;
                 (build.image, build.sidecar) = (Some(image), Some(sidecar));
             }
-            Step::PrivateMounts => namespaces::make_private()?,
+            Step::PrivateMounts => {
+                namespaces::make_private()?;
+                build.staging = Some(trust::open_directory(crate::STAGING_PATH, &[0])?);
+            }
             Step::MountImage => {
                 let image = build.image.take().ok_or_else(out_of_order)?;
                 build.mount = Some(mounts::mount_image(context.caller, &image)?);
@@ -95,6 +100,8 @@ struct Build<'a> {
     /// The site's and our own binds; mounted before the user's.
     opened: Vec<Opened>,
     user: Vec<Opened>,
+    /// Looked up while it is still the host's: later an image lies on it, whose root may be anybody's to write.
+    staging: Option<Fd>,
     image: Option<Image>,
     sidecar: Option<Sidecar>,
     mount: Option<Fd>,
@@ -173,7 +180,7 @@ impl Build<'_> {
         }
         let _identity = FileIdentity::assume(caller, 0)?;
         let directory = mounts::make_tmpfs()?;
-        attach(&directory)?;
+        self.attach(&directory)?;
         for (name, text) in &files {
             let path = c_path(name).map_err(cannot("write account files"))?;
             write_file(&directory, &path, text).map_err(cannot("write account files"))?;
@@ -195,25 +202,17 @@ impl Build<'_> {
         let image = self.mount.take().ok_or_else(out_of_order)?;
         let mut binds: Vec<(Place, Opened)> = Vec::new();
         for bind in self.opened.drain(..).chain(self.user.drain(..)) {
-            let place = locate_for(&image, &bind)?;
+            let place = match locate_for(&image, &bind) {
+                Err(_) if bind.rule == Rule::Default => continue,
+                place => place?,
+            };
             let taken = binds.iter().any(|(other, _)| other.path == place.path);
             if !(taken && bind.rule == Rule::Default) {
                 binds.push((place, bind));
             }
         }
-        attach(&image)?;
-        let root = if binds.iter().all(|(place, _)| place.found.is_some()) {
-            None
-        } else {
-            let places: Vec<(Place, Kind)> =
-                binds.iter().map(|(place, bind)| (place.clone(), bind.kind)).collect();
-            let _identity = FileIdentity::assume(self.context.caller, 0)?;
-            let actions = skeleton::plan(&places, &image)?;
-            let root = mounts::make_tmpfs()?;
-            attach(&root)?;
-            skeleton::build(&root, &image, &actions)?;
-            Some(root)
-        };
+        self.attach(&image)?;
+        let root = self.make_skeleton(&image, &mut binds)?;
         let device =
             |fd: &Fd| sys::stat(fd).map(|stat| stat.device).map_err(cannot("look at the root"));
         let mut own = alloc::vec![device(&image)?];
@@ -222,14 +221,22 @@ impl Build<'_> {
         }
         let top = root.as_ref().unwrap_or(&image);
         for (index, (place, bind)) in binds.iter().enumerate() {
-            let below = |path: &str| {
-                path.strip_prefix(&place.path).is_some_and(|rest| rest.starts_with('/'))
-            };
-            if binds.iter().take(index).any(|(other, _)| below(&other.path)) {
+            let earlier = || binds.iter().take(index);
+            // The site knows its own trees: one of its volumes may lie within another.
+            let nested = bind.rule == Rule::Site
+                && earlier().any(|(other, outer)| {
+                    outer.rule == Rule::Site && is_below(&place.path, &other.path)
+                });
+            let mounted = if earlier().any(|(other, _)| is_below(&other.path, &place.path)) {
                 let target = bind.target.clone();
-                return Err(TargetError { target, problem: Problem::HidesMount }.into());
+                Err(TargetError { target, problem: Problem::HidesMount })
+            } else {
+                mount_at(top, place, bind, if nested { None } else { Some(&own) })
+            };
+            match mounted {
+                Err(_) if bind.rule == Rule::Default => {}
+                mounted => mounted?,
             }
-            mount_at(top, place, bind, &own)?;
         }
         if let Some(root) = &root {
             mounts::add(root, mounts::READ_ONLY).map_err(cannot("make the root read-only"))?;
@@ -237,6 +244,41 @@ impl Build<'_> {
         self.root = Some(root.unwrap_or(image));
         Ok(())
     }
+
+    /// Makes the missing mount points, or where they cannot all be had those that somebody asked for.
+    fn make_skeleton(
+        &self,
+        image: &Fd,
+        binds: &mut Vec<(Place, Opened)>,
+    ) -> Result<Option<Fd>, Error> {
+        let plan = |binds: &[(Place, Opened)]| {
+            let places: Vec<(Place, Kind)> =
+                binds.iter().map(|(place, bind)| (place.clone(), bind.kind)).collect();
+            skeleton::plan(&places, image)
+        };
+        let _identity = FileIdentity::assume(self.context.caller, 0)?;
+        let actions = plan(binds).or_else(|_| {
+            binds.retain(|(place, bind)| place.found.is_some() || bind.rule != Rule::Default);
+            plan(binds)
+        })?;
+        if actions.is_empty() {
+            return Ok(None);
+        }
+        let root = mounts::make_tmpfs()?;
+        self.attach(&root)?;
+        skeleton::build(&root, image, &actions)?;
+        Ok(Some(root))
+    }
+
+    /// Attaches a mount where our namespace alone sees it: before Linux 6.15 nothing can be mounted on a detached one.
+    fn attach(&self, mount: &Fd) -> Result<(), Error> {
+        let staging = self.staging.as_ref().ok_or_else(out_of_order)?;
+        sys::move_mount(mount, staging).map_err(cannot("attach a mount to its staging directory"))
+    }
+}
+
+fn is_below(path: &str, above: &str) -> bool {
+    path.strip_prefix(above).is_some_and(|rest| rest.starts_with('/'))
 }
 
 /// Finds a bind's mount point and applies the policy to where the kernel says it is, not to what was written.
@@ -261,32 +303,29 @@ fn locate_for(image: &Fd, bind: &Opened) -> Result<Place, Error> {
     }
 }
 
-/// Moves a clone onto its mount point, which must be the image's or the skeleton's: nothing hides another mount.
-fn mount_at(root: &Fd, place: &Place, bind: &Opened, own: &[u64]) -> Result<(), Error> {
+/// Moves a clone onto its mount point, which must be on one of the devices `own`, where there are such: the image's
+/// and the skeleton's, so that nothing hides another mount.
+fn mount_at(
+    root: &Fd,
+    place: &Place,
+    bind: &Opened,
+    own: Option<&[u64]>,
+) -> Result<(), TargetError> {
     let fail = |problem| TargetError { target: bind.target.clone(), problem };
     let resolve = libc::RESOLVE_IN_ROOT | libc::RESOLVE_NO_SYMLINKS | libc::RESOLVE_NO_MAGICLINKS;
     let moved = c_path(&place.path)
         .and_then(|path| sys::open(Some(root), &path, libc::O_PATH, 0, resolve))
-        .and_then(|target| match sys::stat(&target) {
-            Ok(stat) if own.contains(&stat.device) => {
-                sys::move_mount(&bind.tree, &target).map(|()| true)
-            }
-            Ok(_) => Ok(false),
-            Err(errno) => Err(errno),
+        .and_then(|target| match own {
+            Some(own) if !own.contains(&sys::stat(&target)?.device) => Ok(false),
+            _ => sys::move_mount(&bind.tree, &target).map(|()| true),
         });
     match moved {
         Ok(true) => Ok(()),
-        Ok(false) => Err(fail(Problem::WithinMount).into()),
+        Ok(false) => Err(fail(Problem::WithinMount)),
         // The place was found in the image, so something else covers it now.
-        Err(Errno(libc::ENOENT | libc::EACCES)) => Err(fail(Problem::WithinMount).into()),
-        Err(errno) => Err(fail(Problem::Errno(errno)).into()),
+        Err(Errno(libc::ENOENT | libc::EACCES)) => Err(fail(Problem::WithinMount)),
+        Err(errno) => Err(fail(Problem::Errno(errno))),
     }
-}
-
-/// Attaches a mount where our namespace alone sees it: before Linux 6.15 nothing can be mounted on a detached one.
-fn attach(mount: &Fd) -> Result<(), Error> {
-    let staging = trust::open_directory(crate::STAGING_PATH, &[0])?;
-    sys::move_mount(mount, &staging).map_err(cannot("attach a mount to its staging directory"))
 }
 
 fn read_from_image(image: &Fd, path: &str) -> Result<Vec<u8>, Error> {
@@ -295,7 +334,8 @@ fn read_from_image(image: &Fd, path: &str) -> Result<Vec<u8>, Error> {
     let opened = c_path(path).and_then(|path| sys::open(Some(image), &path, flags, 0, resolve));
     match opened.and_then(|file| trust::read_whole(&file, ACCOUNTS_LIMIT)) {
         Ok(text) => Ok(text),
-        Err(Errno(libc::ENOENT | libc::ENOTDIR | libc::ELOOP | libc::EISDIR)) => Ok(Vec::new()),
+        // Missing, or not to be had: the container has the caller's lines alone then.
+        Err(Errno(ENOENT | ENOTDIR | ELOOP | EISDIR | EACCES | EFBIG)) => Ok(Vec::new()),
         Err(errno) => Err(cannot(format!("read /{path} of the image"))(errno)),
     }
 }

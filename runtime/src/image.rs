@@ -68,11 +68,11 @@ pub fn open_for(
     let directory = open_shelf(shelf, owner).map_err(fail)?;
     // Looked at first: where the image is gone, that is what the user should hear.
     let image = open_file(&directory, shelf, owner, wanted.digest).map_err(fail)?;
-    let sidecar = read_sidecar(&directory, shelf, owner, wanted.digest).map_err(fail)?;
+    let (sidecar, stat) = read_sidecar(&directory, shelf, owner, wanted.digest).map_err(fail)?;
     if !sidecar.admits(caller.uid, &caller.all_groups()) {
         return Err(fail(Problem::Denied));
     }
-    if sidecar.access != Access::Public && image.stat.mode & 0o077 != 0 {
+    if sidecar.access != Access::Public && (image.stat.mode | stat.mode) & 0o077 != 0 {
         return Err(fail(Problem::Exposed));
     }
     Ok((image, sidecar))
@@ -125,16 +125,16 @@ fn read_sidecar(
     shelf: &Shelf,
     owner: u32,
     digest: Digest,
-) -> Result<Sidecar, Problem> {
+) -> Result<(Sidecar, Stat), Problem> {
     let name = sidecar_file(&digest);
-    let (file, _) =
+    let (file, stat) =
         trust::open_file(directory, &shelf.directory, &name, owner).map_err(Problem::Trust)?;
     let bytes = trust::read_whole(&file, SIDECAR_LIMIT).map_err(|errno| {
         let path = format!("{}/{name}", shelf.directory);
         Problem::Trust(TrustError { path, problem: trust::Problem::Open(errno) })
     })?;
     let sidecar = Sidecar::decode(&bytes).map_err(Problem::Sidecar)?;
-    if sidecar.digest == digest { Ok(sidecar) } else { Err(Problem::OtherDigest) }
+    if sidecar.digest == digest { Ok((sidecar, stat)) } else { Err(Problem::OtherDigest) }
 }
 
 /// Size of a squashfs superblock, and where in it the length of the file system is (squashfs 4.0).
@@ -169,7 +169,7 @@ pub enum Problem {
     OtherDigest,
     /// The caller is not on the access list.
     Denied,
-    /// The image has an access list, but everybody can read its file.
+    /// The image has an access list, but others can read its file or its sidecar.
     Exposed,
 }
 
@@ -231,9 +231,9 @@ impl fmt::Display for ImageError {
             Problem::Denied => {
                 f.write_str(" is private and you are not among those who may use it")
             }
-            Problem::Exposed => {
-                f.write_str(" is not trusted: it is private but others can read its file")
-            }
+            Problem::Exposed => f.write_str(
+                " is not trusted: it is private but others can read its file or sidecar",
+            ),
         }
     }
 }

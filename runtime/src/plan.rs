@@ -61,7 +61,7 @@ pub struct Bind {
 pub enum Rule {
     /// The target must be at this very path in the image.
     Fixed,
-    /// Left out where the host has no source, or where another bind has the target.
+    /// Left out where the host has no source, another bind has the target, or the image has no place for it.
     Default,
     /// From udiRoot.conf.
     Site,
@@ -79,7 +79,9 @@ pub fn plan(caller: &Caller, conf: &Conf, run: &Run) -> Result<Vec<Step>, PlanEr
     // The default modules were checked when the configuration was read.
     let modules = conf.modules(None).unwrap_or_default();
     let volumes = conf.site_fs.iter().chain(modules.iter().flat_map(|module| &module.volumes));
-    let site = bind_all(volumes, Rule::Site, conf)?;
+    let mut site = bind_all(volumes, Rule::Site, conf)?;
+    // What lies within another is mounted after it, whatever their order in the file.
+    site.sort_by_key(|bind| bind.target.matches('/').count());
     let taken = |target: &str| users.iter().chain(&site).any(|bind| bind.target == target);
     let mut own: Vec<Bind> = FIXED.iter().map(|row| row.bind(Rule::Fixed)).collect();
     own.extend(DEFAULTS.iter().filter(|row| !taken(row.path)).map(|row| row.bind(Rule::Default)));

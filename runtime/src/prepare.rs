@@ -12,7 +12,9 @@ use crate::request::Job;
 use crate::skeleton::c_path;
 use crate::sys::{self, Errno, Fd};
 use crate::{load_conf, run_directory};
+use alloc::ffi::CString;
 use alloc::format;
+use alloc::vec::Vec;
 use image_ref::Digest;
 
 /// Mounts an image at `/run/gantry/jobs/<job>/<digest>`, so that the job's tasks find its loop device bound and its
@@ -48,7 +50,7 @@ pub fn hold(caller: &Caller, digest: Digest, number: i32) -> Result<(), Error> {
 /// Unmounts what [`prepare`] mounted for a job. Nothing to do is success; busy mounts go when their users do.
 ///
 /// # Errors
-/// Where a directory could not be removed.
+/// Where a directory could not be removed: the first such, when all else is gone.
 pub fn release(caller: &Caller, job: Job) -> Result<(), Error> {
     only_root(caller)?;
     let Some(jobs) = jobs(false)? else { return Ok(()) };
@@ -60,13 +62,18 @@ pub fn release(caller: &Caller, job: Job) -> Result<(), Error> {
         Err(errno) => return Err(doing()(errno)),
     };
     sys::enter_directory(&directory).map_err(doing())?;
+    let mut entries = Vec::new();
     for (entry, _) in mounts::read_directory(Some(&directory), c".", RESOLVE).map_err(doing())? {
         let entry = c_path(&entry).map_err(doing())?;
         while sys::detach(&entry).is_ok() {}
-        sys::remove_directory(&directory, &entry).map_err(doing())?;
+        entries.push(entry);
     }
     sys::change_directory(c"/").map_err(doing())?;
-    sys::remove_directory(&jobs, &name).map_err(doing())
+    // One that cannot be removed keeps no other.
+    let remove =
+        |result: Result<(), Errno>, entry| result.and(sys::remove_directory(&directory, entry));
+    let removed = entries.iter().map(CString::as_c_str).fold(Ok(()), remove);
+    removed.and_then(|()| sys::remove_directory(&jobs, &name)).map_err(doing())
 }
 
 fn mount(caller: &Caller, digest: Digest) -> Result<Fd, Error> {

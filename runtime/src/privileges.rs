@@ -12,21 +12,21 @@ use crate::sys::{self, Errno};
 /// # Errors
 /// The kernel's; nothing was read or opened before.
 pub fn reduce(caller: &Caller) -> Result<(), Error> {
-    let mut capability = 0;
-    while sys::process_control(libc::PR_CAPBSET_DROP, capability, 0).is_ok() {
-        capability += 1;
-    }
-    if capability == 0 {
-        return Err(cannot("empty the capability bounding set")(Errno(libc::EPERM)));
+    for capability in 0.. {
+        match sys::process_control(libc::PR_CAPBSET_DROP, capability, 0) {
+            Ok(_) => {}
+            Err(Errno(libc::EINVAL)) if capability >= CAPABILITIES => break,
+            Err(errno) => return Err(cannot("empty the capability bounding set")(errno)),
+        }
     }
     sys::process_control(libc::PR_CAP_AMBIENT, libc::PR_CAP_AMBIENT_CLEAR_ALL as usize, 0)
         .map_err(cannot("clear ambient capabilities"))?;
     sys::set_capabilities(KEPT, KEPT, 0).map_err(cannot("reduce capabilities"))?;
-    become_file_user(caller.uid)
+    become_file_user(caller.uid, caller.gid)
 }
 
-fn become_file_user(uid: u32) -> Result<(), Error> {
-    if sys::set_file_user(uid) == uid {
+fn become_file_user(uid: u32, gid: u32) -> Result<(), Error> {
+    if sys::set_file_group(gid) == gid && sys::set_file_user(uid) == uid {
         Ok(())
     } else {
         Err(cannot("change the identity for files")(Errno(libc::EPERM)))
@@ -36,24 +36,26 @@ fn become_file_user(uid: u32) -> Result<(), Error> {
 /// While it lives, files are opened as another user than the caller.
 #[derive(Debug)]
 pub struct FileIdentity {
-    caller: u32,
+    caller: [u32; 2],
 }
 
 impl FileIdentity {
     /// Opens files as `uid` until the value is dropped. Nothing that a user named may be touched meanwhile.
+    /// What root makes has root's group too; any other user keeps the caller's.
     ///
     /// # Errors
     /// Where the kernel did not change the identity.
     pub fn assume(caller: &Caller, uid: u32) -> Result<Self, Error> {
-        let guard = Self { caller: caller.uid };
-        become_file_user(uid)?;
+        let guard = Self { caller: [caller.uid, caller.gid] };
+        become_file_user(uid, if uid == 0 { 0 } else { caller.gid })?;
         Ok(guard)
     }
 }
 
 impl Drop for FileIdentity {
     fn drop(&mut self) {
-        if sys::set_file_user(self.caller) != self.caller {
+        let [uid, gid] = self.caller;
+        if become_file_user(uid, gid).is_err() {
             crate::die_of_a_defect();
         }
     }
@@ -68,7 +70,7 @@ impl Drop for FileIdentity {
 /// The kernel's for a change of identity, in which case the program must end.
 pub fn as_caller<T>(caller: &Caller, body: impl FnOnce() -> T) -> Result<T, Error> {
     let failed = || cannot("change identity");
-    let [uid, file_user] = [caller.uid, caller.uid];
+    let uid = caller.uid;
     sys::process_control(libc::PR_SET_SECUREBITS, libc::SECBIT_NO_SETUID_FIXUP as usize, 0)
         .map_err(failed())?;
     sys::set_user_ids([uid, uid, uid]).map_err(failed())?;
@@ -78,7 +80,7 @@ pub fn as_caller<T>(caller: &Caller, body: impl FnOnce() -> T) -> Result<T, Erro
     sys::set_capabilities(KEPT, KEPT, 0).map_err(failed())?;
     sys::set_user_ids([uid, 0, 0]).map_err(failed())?;
     sys::process_control(libc::PR_SET_SECUREBITS, 0, 0).map_err(failed())?;
-    become_file_user(file_user)?;
+    become_file_user(uid, caller.gid)?;
     Ok(result)
 }
 
@@ -106,6 +108,7 @@ fn verify(caller: &Caller) -> Result<Dropped, Error> {
         ("a group id", sys::group_ids() == Ok([caller.gid; 3])),
         ("other groups", sys::groups().as_ref() == Ok(&caller.groups)),
         ("root's file identity", sys::set_file_user(u32::MAX) == caller.uid),
+        ("root's group for files", sys::set_file_group(u32::MAX) == caller.gid),
         ("a capability", sys::any_capabilities() == Ok(0)),
         ("the way to new ones", sys::process_control(libc::PR_GET_NO_NEW_PRIVS, 0, 0) == Ok(1)),
         ("the way back to root", sys::set_user_ids([0, 0, 0]) == Err(Errno(libc::EPERM))),
@@ -118,6 +121,9 @@ fn verify(caller: &Caller) -> Result<Dropped, Error> {
 
 /// SYS_ADMIN to mount, SETUID, SETGID and SETPCAP to drop, the DAC pair within [`FileIdentity`] scopes of root.
 const KEPT: u64 = 1 << 21 | 1 << 7 | 1 << 6 | 1 << 8 | 1 << 1 | 1 << 2;
+
+/// How many capabilities the oldest kernel has that this runs on (5.14): an end before that is none.
+const CAPABILITIES: usize = 41;
 
 /// NOROOT and NO_CAP_AMBIENT_RAISE set, and all four bits locked as they are (capabilities(7)).
 const FINAL_SECUREBITS: usize = 0xEB;

@@ -86,12 +86,15 @@ pub trait Tree {
     fn mode(&self, directory: &str) -> Result<u32, Errno>;
 }
 
-/// Plans a skeleton that has every one of `places`.
+/// Plans a skeleton that has every one of `places`; no action where the image has them all.
 ///
 /// # Errors
 /// Where a directory has more entries than can be bound in reasonable time, or two places exclude each other.
 pub fn plan(places: &[(Place, Kind)], tree: &dyn Tree) -> Result<Vec<Action>, TargetError> {
     let missing = || places.iter().filter(|(place, _)| place.found.is_none());
+    if missing().next().is_none() {
+        return Ok(Vec::new());
+    }
     let mut directories = BTreeSet::from([String::from("/")]);
     for (place, _) in missing() {
         let mut above = parent(&place.path);

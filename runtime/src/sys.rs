@@ -416,8 +416,17 @@ pub fn set_group_ids(ids: [u32; 3]) -> Result<(), Errno> {
 
 /// setfsuid(2), and what it is afterwards.
 pub fn set_file_user(uid: u32) -> u32 {
-    let _ = plain(libc::SYS_setfsuid, [uid as usize, 0, 0, 0, 0]);
-    plain(libc::SYS_setfsuid, [u32::MAX as usize, 0, 0, 0, 0]).map_or(u32::MAX, |now| now as u32)
+    set_file_id(libc::SYS_setfsuid, uid)
+}
+
+/// setfsgid(2), and what it is afterwards.
+pub fn set_file_group(gid: u32) -> u32 {
+    set_file_id(libc::SYS_setfsgid, gid)
+}
+
+fn set_file_id(number: c_long, id: u32) -> u32 {
+    let _ = plain(number, [id as usize, 0, 0, 0, 0]);
+    plain(number, [u32::MAX as usize, 0, 0, 0, 0]).map_or(u32::MAX, |now| now as u32)
 }
 
 /// prctl(2) of an option whose arguments are integers.

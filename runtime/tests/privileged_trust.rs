@@ -223,8 +223,13 @@ fn r34_a_private_image_is_unreadable_and_one_that_is_readable_is_not_private() {
         stage.publish(&image, access);
         assert_ne!(finish(as_user(OTHER).args(["cat", &stage.image()])).code, Some(0));
         assert_eq!(stage.run(&[], &["true"]).code, Some(0));
-        own(stage.image(), OWNER, 0o444);
-        stage.expect_refusal(&[], "it is private but others can read its file");
+        for path in [stage.image(), stage.sidecar()] {
+            for mode in [0o444, 0o440, 0o401] {
+                own(&path, OWNER, mode);
+                stage.expect_refusal(&[], "it is private but others can read its file or sidecar");
+            }
+            own(&path, OWNER, 0o400);
+        }
     });
 }
 

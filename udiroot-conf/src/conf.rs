@@ -186,7 +186,6 @@ impl Conf {
                 self.per_node_cache_size_limit = Some(size);
             }
             "defaultModules" => self.default_modules = value.into(),
-            "nodeContextPrefix" => {}
             _ if NOT_NEEDED.contains(&key) => {
                 self.notices.push(Notice::NotNeeded(line, key.into()));
             }
@@ -195,6 +194,9 @@ impl Conf {
             }
             _ if self.site_env.take(key, value)? => {}
             _ => return Err(Problem::UnknownKey(key.into(), meant_by(key))),
+        }
+        if NO_EFFECT.contains(&key) {
+            self.notices.push(Notice::NoEffect(line, key.into()));
         }
         Ok(())
     }
@@ -214,10 +216,13 @@ impl Conf {
             Some(index) => self.modules.get_mut(index),
             None => self.modules.last_mut(),
         };
-        if let Some(module) = slot
-            && !module.take(key, value)?
-        {
-            self.notices.push(Notice::UnknownModuleKey(line, key.into()));
+        if let Some(module) = slot {
+            if !module.take(key, value)? {
+                self.notices.push(Notice::UnknownModuleKey(line, key.into()));
+            } else if MODULE_NO_EFFECT.contains(&key) {
+                let key = alloc::format!("module_{name}_{key}");
+                self.notices.push(Notice::NoEffect(line, key));
+            }
         }
         Ok(())
     }
@@ -327,7 +332,26 @@ const NOT_NEEDED: &[&str] = &[
     "allowLibcPwdCalls",
     "perNodeCacheAllowedFsType",
     "batchType",
+    "nodeContextPrefix",
 ];
+
+/// Keys that are read and checked, and that nothing acts on yet.
+const NO_EFFECT: &[&str] = &[
+    "mountUdiRootWritable",
+    "etcPath",
+    "populateEtcDynamically",
+    "usersToImport",
+    "maxGroupCount",
+    "allowLocalChroot",
+    "optUdiImage",
+    "sitePreMountHook",
+    "sitePostMountHook",
+    "perNodeCachePath",
+    "perNodeCacheSizeLimit",
+];
+
+/// The same of modules.
+const MODULE_NO_EFFECT: &[&str] = &["copyPath", "copypath", "userhook", "roothook"];
 
 /// Keys that Shifter itself accepts and ignores.
 const DEPRECATED: &[&str] =

@@ -83,6 +83,8 @@ pub enum Notice {
     Deprecated(usize, String),
     /// A key that Shifter needs and Gantry does not.
     NotNeeded(usize, String),
+    /// A key that Shifter acts on and this version does not.
+    NoEffect(usize, String),
     /// A key of a module that is not known.
     UnknownModuleKey(usize, String),
     /// A line without `=`.
@@ -94,6 +96,9 @@ impl fmt::Display for Notice {
         match self {
             Self::Deprecated(line, key) => write!(f, "line {line}: `{key}` is deprecated, ignored"),
             Self::NotNeeded(line, key) => write!(f, "line {line}: `{key}` is not needed, ignored"),
+            Self::NoEffect(line, key) => {
+                write!(f, "line {line}: this version does not act on `{}`", key.escape_debug())
+            }
             Self::UnknownModuleKey(line, key) => {
                 write!(f, "line {line}: `{}` is no key of a module, ignored", key.escape_debug())
             }

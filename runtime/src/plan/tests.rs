@@ -60,6 +60,21 @@ fn a_volume_on_tmp_replaces_the_hosts() {
 }
 
 #[test]
+fn what_lies_within_another_volume_of_the_sites_is_mounted_after_it() {
+    let conf =
+        "imageOwner=9\nsiteFs=/x:/a/b/c;/x:/b\nmodule_m_siteFs=/x:/a;/x:/a/b\ndefaultModules=m";
+    let steps = planned(conf, &[]).unwrap();
+    let targets: Vec<&str> = steps
+        .iter()
+        .filter_map(|step| match step {
+            Step::OpenSite(bind) if bind.rule == Rule::Site => Some(&*bind.target),
+            _ => None,
+        })
+        .collect();
+    assert_eq!(targets, ["/b", "/a", "/a/b", "/a/b/c"]);
+}
+
+#[test]
 fn modules_by_default_bring_their_volumes() {
     let steps = planned("imageOwner=990\nmodule_m_siteFs=/m:/m\ndefaultModules=m", &[]).unwrap();
     let brought = |step: &Step| matches!(step, Step::OpenSite(bind) if bind.source == "/m");

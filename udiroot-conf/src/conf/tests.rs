@@ -81,6 +81,32 @@ fn keys_without_effect_are_noticed_with_their_line() {
 }
 
 #[test]
+fn keys_of_shifters_that_nothing_acts_on_are_noticed_and_those_that_count_are_not() {
+    for setting in [
+        "mountUdiRootWritable=1",
+        "etcPath=/x",
+        "populateEtcDynamically=1",
+        "usersToImport=a b",
+        "maxGroupCount=31",
+        "allowLocalChroot=1",
+        "optUdiImage=/x",
+        "sitePreMountHook=/x",
+        "sitePostMountHook=/x",
+        "perNodeCachePath=/x",
+        "perNodeCacheSizeLimit=1G",
+        "module_m_copyPath=/x",
+        "module_m_userhook=/x",
+        "module_m_roothook=/x",
+    ] {
+        let (key, _) = setting.split_once('=').unwrap();
+        let notices = parse(format!("imagePath=/i\n{setting}\n")).unwrap().notices;
+        assert_eq!(notices, [Notice::NoEffect(2, key.into())], "{setting}");
+    }
+    let text = "imagePath=/i\nimageOwner=9\nsiteFs=/a\nsiteEnv=A=1\nsystem=s\nmodule_m_siteFs=/b\ndefaultModules=m\n";
+    assert_eq!(parse(text).unwrap().notices, []);
+}
+
+#[test]
 fn modules_are_selected_in_order_and_conflicts_refused() {
     let conf = parse(SHIFTERS).unwrap();
     let names = |selection| -> Result<Vec<&str>, ModuleError> {
