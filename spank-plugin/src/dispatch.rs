@@ -7,7 +7,7 @@ use crate::config::{self, Config, ConfigError};
 use crate::options::{self, Image, Options};
 use crate::spank::{self, Context, Handle};
 use crate::stepd::{self, Plan};
-use crate::{submit, task};
+use crate::{submit, task, variables};
 use std::error::Error;
 use std::ffi::c_int;
 use std::panic::{self, AssertUnwindSafe};
@@ -102,6 +102,8 @@ pub(crate) fn post_options(spank: &mut Handle<'_>) -> c_int {
 /// `slurm_spank_task_init`: 0, or the code with which the task must end at once.
 pub(crate) fn task(spank: &mut Handle<'_>) -> c_int {
     let done = guarded(|| {
+        // From inside whichever image the job was submitted: what slurmstepd starts is not inside it.
+        spank.unset_job_variable(variables::INSIDE);
         let state = state();
         if let Some(text) = &state.failure {
             return Err(text.clone());

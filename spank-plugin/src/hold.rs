@@ -5,14 +5,15 @@
 
 use image_ref::Digest;
 use nix::cmsg_space;
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::socket::{ControlMessageOwned, MsgFlags, recvmsg};
 use std::fmt;
 use std::io::{self, IoSliceMut, Read as _};
-use std::os::fd::{AsRawFd as _, OwnedFd, RawFd};
+use std::os::fd::{AsFd as _, AsRawFd as _, BorrowedFd, OwnedFd, RawFd};
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// A mount that lasts as long as this process.
 ///
@@ -25,25 +26,25 @@ pub(crate) struct Held {
 
 /// Runs `gantry-suid hold` and keeps what it sends.
 ///
+/// Returns within a little more than [`PATIENCE`], whatever the runtime does.
+///
 /// # Errors
-/// See [`HoldError`]. Nothing is left behind then.
+/// See [`HoldError`]. Nothing is left behind then but a killed process that a hung file system may keep.
 pub(crate) fn hold(suid: &Path, digest: &Digest) -> Result<Held, HoldError> {
+    hold_within(suid, digest, PATIENCE)
+}
+
+fn hold_within(suid: &Path, digest: &Digest, patience: Duration) -> Result<Held, HoldError> {
     let fail = |error| HoldError::Start { program: suid.into(), error };
     let (ours, theirs) = UnixStream::pair().map_err(fail)?;
-    ours.set_read_timeout(Some(PATIENCE)).map_err(fail)?;
     let mut child = start(suid, digest, theirs.into()).map_err(fail)?;
-    match receive(&ours) {
-        Ok(Some(descriptor)) => {
-            // It has nothing left to do, and slurmstepd must not wait for it.
-            end(&mut child);
-            Ok(Held { descriptor })
-        }
-        Ok(None) => Err(HoldError::Refused { reason: last_words(child) }),
-        Err(error) => {
-            end(&mut child);
-            Err(HoldError::Silent { program: suid.into(), error })
-        }
-    }
+    let result = match receive(&ours, Instant::now() + patience) {
+        Ok(Some(descriptor)) => Ok(Held { descriptor }),
+        Ok(None) => Err(HoldError::Refused { reason: last_words(&mut child) }),
+        Err(error) => Err(HoldError::Silent { program: suid.into(), patience, error }),
+    };
+    abandon(child);
+    result
 }
 
 /// Starts the runtime with the socket as its standard input, which is how a descriptor gets through an exec
@@ -57,17 +58,13 @@ fn start(suid: &Path, digest: &Digest, socket: OwnedFd) -> io::Result<Child> {
 }
 
 /// The descriptor that comes over the socket; `None` where the other side closed it without one.
-fn receive(socket: &UnixStream) -> io::Result<Option<RawFd>> {
+fn receive(socket: &UnixStream, deadline: Instant) -> io::Result<Option<RawFd>> {
     let mut byte = [0_u8];
     let mut buffer = [IoSliceMut::new(&mut byte)];
     let mut space = cmsg_space!([RawFd; 1]);
-    let flags = MsgFlags::MSG_CMSG_CLOEXEC;
-    let message = loop {
-        match recvmsg::<()>(socket.as_raw_fd(), &mut buffer, Some(&mut space), flags) {
-            Err(nix::Error::EINTR) => {}
-            other => break other?,
-        }
-    };
+    await_input(socket.as_fd(), deadline)?;
+    let flags = MsgFlags::MSG_CMSG_CLOEXEC | MsgFlags::MSG_DONTWAIT;
+    let message = recvmsg::<()>(socket.as_raw_fd(), &mut buffer, Some(&mut space), flags)?;
     let mut descriptors = message.cmsgs()?.filter_map(|control| match control {
         ControlMessageOwned::ScmRights(descriptors) => descriptors.first().copied(),
         _ => None,
@@ -75,19 +72,46 @@ fn receive(socket: &UnixStream) -> io::Result<Option<RawFd>> {
     Ok(descriptors.next())
 }
 
-fn end(child: &mut Child) {
-    // Both fail only where it is gone already.
-    let _ = child.kill();
-    let _ = child.wait();
+/// Waits until there is something to read, or the other side is gone.
+///
+/// # Errors
+/// `TimedOut` where the deadline passes first.
+fn await_input(source: BorrowedFd<'_>, deadline: Instant) -> io::Result<()> {
+    loop {
+        let left = deadline.saturating_duration_since(Instant::now());
+        let timeout = PollTimeout::try_from(left).unwrap_or(PollTimeout::MAX);
+        match poll(&mut [PollFd::new(source, PollFlags::POLLIN)], timeout) {
+            Ok(0) => return Err(io::ErrorKind::TimedOut.into()),
+            // Signals do not prolong the wait: the deadline stays.
+            Err(nix::Error::EINTR) => {}
+            Err(error) => return Err(error.into()),
+            Ok(_) => return Ok(()),
+        }
+    }
 }
 
-/// What a child that gives up has to say, on one line.
-fn last_words(mut child: Child) -> String {
+/// Kills a child and does not wait for it: in an uninterruptible sleep, as in a hung file system, it does not die
+/// before that ends, and slurmstepd would hang with it.
+///
+/// slurmstepd collects every child that ends while it waits for its tasks (wait3(2)), init does after it.
+fn abandon(mut child: Child) {
+    // Fails only where it is gone already.
+    let _ = child.kill();
+}
+
+/// What a child that gives up has to say, on one line, as far as it says so at once.
+fn last_words(child: &mut Child) -> String {
     let mut text = Vec::new();
-    if let Some(stderr) = child.stderr.take() {
-        let _ = stderr.take(WORDS_LIMIT).read_to_end(&mut text);
+    if let Some(stderr) = &mut child.stderr {
+        let deadline = Instant::now() + WORDS_PATIENCE;
+        let mut chunk = [0; 512];
+        while text.len() < WORDS_LIMIT && !text.contains(&b'\n') {
+            // What cannot be read is left unsaid.
+            let Ok(()) = await_input(stderr.as_fd(), deadline) else { break };
+            let Ok(count @ 1..) = stderr.read(&mut chunk) else { break };
+            text.extend_from_slice(&chunk[..count]);
+        }
     }
-    end(&mut child);
     let text = String::from_utf8_lossy(&text);
     let line = text.lines().next().unwrap_or_default().trim();
     // The task will put the same name in front.
@@ -97,8 +121,11 @@ fn last_words(mut child: Child) -> String {
 /// How long mounting may take: a shared file system that hangs longer would make the whole step hang.
 const PATIENCE: Duration = Duration::from_secs(60);
 
-/// The most that is read of a refusal, in bytes.
-const WORDS_LIMIT: u64 = 4096;
+/// How long a runtime that sends no mount may take to say why.
+const WORDS_PATIENCE: Duration = Duration::from_secs(1);
+
+/// The most that is read of a refusal, in bytes, but for the rest of a chunk.
+const WORDS_LIMIT: usize = 4096;
 
 /// Why an image is not mounted.
 #[derive(Debug)]
@@ -119,6 +146,8 @@ pub(crate) enum HoldError {
     Silent {
         /// Its path.
         program: PathBuf,
+        /// How long it had.
+        patience: Duration,
         /// What the wait ended with.
         error: io::Error,
     },
@@ -132,11 +161,11 @@ impl fmt::Display for HoldError {
                 f.write_str("the runtime ended without mounting the image and without a word")
             }
             Self::Refused { reason } => f.write_str(reason),
-            Self::Silent { program, .. } => write!(
+            Self::Silent { program, patience, .. } => write!(
                 f,
                 "`{}` has not mounted the image after {} seconds",
                 program.display(),
-                PATIENCE.as_secs()
+                patience.as_secs()
             ),
         }
     }
@@ -163,6 +192,10 @@ mod tests {
         Digest::from_bytes([7; 32])
     }
 
+    fn soon() -> Instant {
+        Instant::now() + Duration::from_secs(5)
+    }
+
     fn refusal(script: &str) -> String {
         let suid = FakeProgram::new(script);
         hold(suid.path(), &digest()).unwrap_err().to_string()
@@ -176,7 +209,7 @@ mod tests {
         let control = [ControlMessage::ScmRights(&rights)];
         let flags = MsgFlags::empty();
         sendmsg::<()>(theirs.as_raw_fd(), &[IoSlice::new(b"x")], &control, flags, None).unwrap();
-        let descriptor = receive(&ours).unwrap().unwrap();
+        let descriptor = receive(&ours, soon()).unwrap().unwrap();
         assert_ne!(descriptor, sent.as_raw_fd());
         let link = std::fs::read_link(format!("/proc/self/fd/{descriptor}")).unwrap();
         assert!(link.ends_with("cmdline"), "{}", link.display());
@@ -189,9 +222,9 @@ mod tests {
     fn a_message_without_a_descriptor_is_none() {
         let (ours, theirs) = UnixStream::pair().unwrap();
         io::Write::write_all(&mut &theirs, b"x").unwrap();
-        assert_eq!(receive(&ours).unwrap(), None);
+        assert_eq!(receive(&ours, soon()).unwrap(), None);
         drop(theirs);
-        assert_eq!(receive(&ours).unwrap(), None);
+        assert_eq!(receive(&ours, soon()).unwrap(), None);
     }
 
     #[test]
@@ -210,5 +243,29 @@ mod tests {
     fn a_runtime_that_talks_without_end_does_not_hold_up_the_step() {
         let text = refusal("exec 0</dev/null; yes no >&2");
         assert_eq!(text, "no");
+    }
+
+    #[test]
+    fn a_runtime_whose_standard_error_stays_open_does_not_hold_up_the_step() {
+        let start = Instant::now();
+        // A process of its own that outlives the kill, as one in a hung file system does.
+        assert_eq!(refusal("sleep 20 </dev/null & printf half >&2; exit 125"), "half");
+        assert!(start.elapsed() < Duration::from_secs(10), "{:?}", start.elapsed());
+    }
+
+    #[test]
+    fn a_runtime_that_does_not_answer_is_killed_and_not_waited_for() {
+        let suid = FakeProgram::new(r#"echo $$ >"$0.saw"; exec sleep 20"#);
+        let start = Instant::now();
+        let error = hold_within(suid.path(), &digest(), Duration::from_secs(1)).unwrap_err();
+        assert!(start.elapsed() < Duration::from_secs(10), "{:?}", start.elapsed());
+        assert!(error.to_string().ends_with("has not mounted the image after 1 seconds"));
+        // Dead, and still in the table: nobody asked for its end, which may be long in coming.
+        let stat = format!("/proc/{}/stat", suid.saw().trim());
+        let state = || std::fs::read_to_string(&stat).unwrap().contains(") Z ");
+        assert!((0..500).any(|_| {
+            std::thread::sleep(Duration::from_millis(10));
+            state()
+        }));
     }
 }

@@ -1,6 +1,7 @@
 //! Who the task is, as lines of /etc/passwd and /etc/group: the runtime asks no name service, so that we do.
 
 use nix::unistd::{Gid, Group, User, getegid, getgroups, getuid};
+use udiroot_conf::accounts;
 
 /// The arguments by which the runtime learns the names of this process's user and groups.
 ///
@@ -12,7 +13,7 @@ pub(crate) fn arguments() -> Vec<String> {
     let name = user.as_ref().map_or_else(|| format!("user{uid}"), |user| user.name.clone());
     let passwd = match &user {
         Some(user) => passwd_line(user),
-        None => line(&[&name, "x", &uid.to_string(), &getegid().to_string(), "", "/", "/bin/sh"]),
+        None => accounts::passwd_line(&name, uid.as_raw(), getegid().as_raw(), "", "/", "/bin/sh"),
     };
     let mut words: Vec<String> =
         passwd.map(|line| format!("--passwd={line}")).into_iter().collect();
@@ -20,8 +21,8 @@ pub(crate) fn arguments() -> Vec<String> {
     for gid in groups() {
         if let Some(group) = Group::from_gid(gid).ok().flatten() {
             // The other members are nobody's business inside, and many.
-            let member = if gid == primary { "" } else { &name };
-            let line = line(&[&group.name, "x", &gid.to_string(), member]);
+            let member = (gid != primary).then_some(name.as_str());
+            let line = accounts::group_line(&group.name, gid.as_raw(), member);
             words.extend(line.map(|line| format!("--group={line}")));
         }
     }
@@ -42,25 +43,10 @@ fn groups() -> Vec<Gid> {
 
 /// The line of a user; a full name that would break it is left out.
 fn passwd_line(user: &User) -> Option<String> {
-    let gecos = user.gecos.to_str().ok().filter(|gecos| is_field(gecos)).unwrap_or_default();
-    line(&[
-        &user.name,
-        "x",
-        &user.uid.to_string(),
-        &user.gid.to_string(),
-        gecos,
-        user.dir.to_str()?,
-        user.shell.to_str()?,
-    ])
-}
-
-/// Joins fields, unless one of them would be more than a field.
-fn line(fields: &[&str]) -> Option<String> {
-    fields.iter().all(|field| is_field(field)).then(|| fields.join(":"))
-}
-
-fn is_field(text: &str) -> bool {
-    !text.contains(|c: char| c == ':' || c.is_control())
+    let (home, shell) = (user.dir.to_str()?, user.shell.to_str()?);
+    let (uid, gid) = (user.uid.as_raw(), user.gid.as_raw());
+    let line = |gecos: &str| accounts::passwd_line(&user.name, uid, gid, gecos, home, shell);
+    user.gecos.to_str().ok().and_then(line).or_else(|| line(""))
 }
 
 /// More groups than this are left as numbers: each is a question to the name service before every task.
@@ -70,12 +56,21 @@ const GROUPS_LIMIT: usize = 64;
 mod tests {
     use super::*;
 
+    fn root() -> User {
+        User::from_uid(nix::unistd::Uid::from_raw(0)).unwrap().unwrap()
+    }
+
     #[test]
-    fn a_field_that_is_more_than_a_field_makes_no_line() {
-        assert_eq!(line(&["ada", "x", "1", ""]).as_deref(), Some("ada:x:1:"));
-        for hostile in ["a:b", "a\nroot:x:0:0", "\u{0}"] {
-            assert_eq!(line(&["ada", hostile]), None);
+    fn a_name_that_means_the_name_service_makes_no_line() {
+        for name in ["", "+", "-ada", "a:b"] {
+            assert_eq!(passwd_line(&User { name: name.into(), ..root() }), None, "{name}");
         }
+    }
+
+    #[test]
+    fn a_strange_full_name_costs_the_name_and_not_the_line() {
+        let user = User { gecos: c"x\nroot2:x:0:0".to_owned(), ..root() };
+        assert_eq!(passwd_line(&user).unwrap().split(':').nth(4), Some(""));
     }
 
     #[test]

@@ -25,7 +25,10 @@ pub(crate) fn enter(spank: &mut Handle<'_>, entry: &Entry) -> Result<(), TaskErr
         }
         // Only so does the front end learn of the script's descriptor.
         None if entry.is_script => return swap(spank, entry),
-        None => front_end_words(entry),
+        None => {
+            name_configuration(spank, entry)?;
+            front_end_words(entry)
+        }
     };
     let is_done = spank.prepend_arguments(&words).map_err(TaskError::Slurm)?;
     if is_done { Ok(()) } else { swap(spank, entry) }
@@ -58,10 +61,10 @@ fn front_end_words(entry: &Entry) -> Vec<String> {
 /// Puts the front end in the place of the program, where Slurm cannot prepend (before 23.11); everything else
 /// goes by the environment.
 fn swap(spank: &mut Handle<'_>, entry: &Entry) -> Result<(), TaskError> {
-    let program =
-        spank.swap_program(&entry.config.gantry.to_string_lossy()).map_err(TaskError::Slurm)?;
+    name_configuration(spank, entry)?;
+    let program = spank.program().map_err(TaskError::Slurm)?;
+    spank.replace_program(&entry.config.gantry.to_string_lossy()).map_err(TaskError::Slurm)?;
     let digest = entry.digest.map(|digest| digest.to_string());
-    let conf = entry.config.conf.as_ref().map(|path| path.display().to_string());
     let volumes = volume::canonical(&entry.volumes);
     let variables = [
         (variables::TASK_PROGRAM, Some(program)),
@@ -75,10 +78,14 @@ fn swap(spank: &mut Handle<'_>, entry: &Entry) -> Result<(), TaskError> {
             None => spank.unset_job_variable(name),
         }
     }
-    match conf {
-        Some(conf) => spank.set_job_variable(variables::CONF, &conf).map_err(TaskError::Slurm),
-        None => Ok(()),
-    }
+    Ok(())
+}
+
+/// Tells the front end which udiRoot.conf it reads, where plugstack.conf names one.
+fn name_configuration(spank: &mut Handle<'_>, entry: &Entry) -> Result<(), TaskError> {
+    let Some(conf) = &entry.config.conf else { return Ok(()) };
+    let conf = conf.display().to_string();
+    spank.set_job_variable(variables::CONF, &conf).map_err(TaskError::Slurm)
 }
 
 /// The descriptor by which an MPI program talks to slurmstepd, where Slurm's MPI plugin opened one (PMI-1 and
@@ -103,18 +110,15 @@ fn outlives_exec(descriptor: i32) -> bool {
 ///
 /// Nothing needs to be bound: the interpreter in the image reads `/proc/self/fd/N`.
 fn pass_script(spank: &mut Handle<'_>) -> Result<i32, TaskError> {
-    let path = spank.swap_program(PLACEHOLDER).map_err(TaskError::Slurm)?;
+    let path = spank.program().map_err(TaskError::Slurm)?;
     let script =
         File::open(&path).map_err(|error| TaskError::Script { path: path.clone(), error })?;
     fcntl(&script, FcntlArg::F_SETFD(FdFlag::empty()))
         .map_err(|error| TaskError::Script { path, error: error.into() })?;
     let descriptor = script.into_raw_fd();
-    spank.swap_program(&format!("/proc/self/fd/{descriptor}")).map_err(TaskError::Slurm)?;
+    spank.replace_program(&format!("/proc/self/fd/{descriptor}")).map_err(TaskError::Slurm)?;
     Ok(descriptor)
 }
-
-/// Stands where the script's path stood until its descriptor is known.
-const PLACEHOLDER: &str = "/proc/self/fd";
 
 /// Why a task is not started.
 #[derive(Debug)]

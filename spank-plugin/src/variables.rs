@@ -19,6 +19,8 @@ pub(crate) const VOLUME: &CStr = c"GANTRY_VOLUME";
 pub(crate) const TASK_PROGRAM: &CStr = c"GANTRY_TASK_PROGRAM";
 /// The udiRoot.conf for the commands that run as the user.
 pub(crate) const CONF: &CStr = c"GANTRY_CONF";
+/// Set by the runtime in every image: the front end takes it as part of the proof that it is inside one.
+pub(crate) const INSIDE: &CStr = c"GANTRY_RUNTIME";
 
 /// Puts what was resolved into the environment of the job or step that a client is about to submit, under our
 /// names and under those that Shifter's plugin sets.

@@ -47,6 +47,15 @@ fn a_step_without_an_image_is_left_alone() {
 }
 
 #[test]
+fn a_task_on_the_host_does_not_pass_for_one_inside_an_image() {
+    let _process = fresh_process(Context::Step);
+    // Submitted from inside one; its `gantry COMMAND` must enter the image, not run COMMAND here.
+    world(|w| w.job.insert("GANTRY_RUNTIME".into(), "1".into()));
+    assert_eq!(task(&mut Handle::new()), 0);
+    assert_eq!(world(|w| w.job.get("GANTRY_RUNTIME").cloned()), None);
+}
+
+#[test]
 fn slurmd_gets_nothing_of_ours() {
     let _process = fresh_process(Context::Elsewhere);
     let spank = &mut Handle::new();

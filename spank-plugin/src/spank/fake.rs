@@ -103,15 +103,24 @@ impl Handle<'_> {
         }))
     }
 
-    pub(crate) fn swap_program(&mut self, program: &str) -> Result<String, SpankError> {
-        world(|w| match w.arguments.first_mut() {
-            Some(first) => Ok(std::mem::replace(first, program.to_owned())),
-            None => Err(SpankError {
-                call: "spank_get_item",
-                object: "S_JOB_ARGV".into(),
-                reason: "the task has no program".into(),
-            }),
+    pub(crate) fn program(&self) -> Result<String, SpankError> {
+        world(|w| w.arguments.first().cloned()).ok_or_else(no_program)
+    }
+
+    pub(crate) fn replace_program(&mut self, program: &str) -> Result<(), SpankError> {
+        world(|w| {
+            let first = w.arguments.first_mut().ok_or_else(no_program)?;
+            program.clone_into(first);
+            Ok(())
         })
+    }
+}
+
+fn no_program() -> SpankError {
+    SpankError {
+        call: "spank_get_item",
+        object: "S_JOB_ARGV".into(),
+        reason: "the task has no program".into(),
     }
 }
 

@@ -105,33 +105,44 @@ impl Handle<'_> {
         check(code, "spank_prepend_task_argv", "the task").map(|()| true)
     }
 
-    /// Puts another program in the place of the first of the task's arguments and returns what was there.
+    /// The first of the task's arguments.
+    pub(crate) fn program(&self) -> Result<String, SpankError> {
+        let words = self.task_arguments()?;
+        // SAFETY: Slurm's array has an element (see task_arguments).
+        let program = unsafe { *words };
+        // SAFETY: the elements of an argument array end in zero, and Slurm does not free them before the exec.
+        let program = unsafe { CStr::from_ptr(program) };
+        Ok(program.to_string_lossy().into_owned())
+    }
+
+    /// Puts another program in the place of the first of the task's arguments.
     ///
     /// Only of use in `task_init`: the process is the forked task, and slurmstepd executes this very array.
-    pub(crate) fn swap_program(&mut self, program: &str) -> Result<String, SpankError> {
+    pub(crate) fn replace_program(&mut self, program: &str) -> Result<(), SpankError> {
+        let words = self.task_arguments()?;
+        // Leaked, as the old one: Slurm hands the strings to execve(2) and frees none before.
+        let program = c_string(program).into_raw();
+        // SAFETY: Slurm's array has an element (see task_arguments) and no other thread is in this process.
+        unsafe { *words = program };
+        Ok(())
+    }
+
+    /// The task's argument array, with at least one string in it. S_JOB_ARGV of spank.h.
+    fn task_arguments(&self) -> Result<*mut *mut c_char, SpankError> {
         let (mut count, mut words): (c_int, *mut *mut c_char) = (0, ptr::null_mut());
         // SAFETY: S_JOB_ARGV takes `int *` and `char ***`, which the two are.
         let code =
             unsafe { c::spank_get_item(self.raw, c::S_JOB_ARGV, &raw mut count, &raw mut words) };
         check(code, "spank_get_item", "S_JOB_ARGV")?;
-        let missing = || SpankError {
-            call: "spank_get_item",
-            object: "S_JOB_ARGV".into(),
-            reason: "the task has no program".into(),
-        };
-        if count < 1 || words.is_null() {
-            return Err(missing());
+        // SAFETY: read only where Slurm says that the array has an element.
+        if count < 1 || words.is_null() || unsafe { *words }.is_null() {
+            return Err(SpankError {
+                call: "spank_get_item",
+                object: "S_JOB_ARGV".into(),
+                reason: "the task has no program".into(),
+            });
         }
-        // Leaked: Slurm hands the string to execve(2).
-        let program = c_string(program).into_raw();
-        // SAFETY: Slurm's array has `count` >= 1 elements (checked above) and no other thread is in this process.
-        let old = unsafe { mem::replace(&mut *words, program) };
-        if old.is_null() {
-            return Err(missing());
-        }
-        // SAFETY: the elements of an argument array end in zero, and Slurm does not free them before the exec.
-        let old = unsafe { CStr::from_ptr(old) };
-        Ok(old.to_string_lossy().into_owned())
+        Ok(words)
     }
 }
 

@@ -88,6 +88,14 @@ fn without_a_digest_the_front_end_asks() {
 }
 
 #[test]
+fn the_front_end_reads_the_configuration_that_plugstack_names() {
+    let mut entry = entry(None);
+    entry.config.conf = Some("/site/udiRoot.conf".into());
+    entered(&entry);
+    assert_eq!(job("GANTRY_CONF").as_deref(), Some("/site/udiRoot.conf"));
+}
+
+#[test]
 fn an_older_slurm_gets_the_front_end_in_the_programs_place() {
     world(|w| w.can_prepend = false);
     let mut entry = entry(Some(HEX));
@@ -127,6 +135,7 @@ fn what_cannot_be_entered_is_an_error() {
     let script = Entry { is_script: true, ..entry(Some(HEX)) };
     let error = enter(&mut Handle::new(), &script).unwrap_err();
     assert_eq!(error.to_string(), "cannot open the batch script `/nonexistent/slurm_script`");
+    assert_eq!(world(|w| w.arguments.clone()), ["/nonexistent/slurm_script"]);
     world(|w| (w.can_prepend, w.arguments) = (false, Vec::new()));
     enter(&mut Handle::new(), &entry(Some(HEX))).unwrap_err();
 }
