@@ -33,6 +33,8 @@ pub struct Client {
     gateways: Vec<String>,
     system: String,
     munge_socket: Option<PathBuf>,
+    /// The only account that may decode the credentials.
+    gateway_account: Option<u32>,
     timeout: Duration,
     agent: Agent,
     /// Waits longer between two events than any reply may take.
@@ -87,6 +89,7 @@ impl Client {
             gateways,
             system,
             munge_socket,
+            gateway_account: site.gateway_account(),
             timeout,
             agent,
             listener,
@@ -102,6 +105,11 @@ impl Client {
     /// The gateways, as they are configured.
     pub fn gateways(&self) -> &[String] {
         &self.gateways
+    }
+
+    /// Tells whether logins can be sent: only where nobody but the gateway's account can read them.
+    pub fn keeps_secrets(&self) -> bool {
+        self.gateway_account.is_some()
     }
 
     /// The images that the caller may see.
@@ -128,6 +136,8 @@ impl Client {
     }
 
     /// Asks for a pull, or how it is going: the same request either way.
+    ///
+    /// The logins stay here unless [`Self::keeps_secrets`].
     pub fn pull(
         &self,
         reference: &ImageRef,
@@ -182,7 +192,8 @@ impl Client {
         Ok(Public { status: reply.status, date, json: serde_json::from_slice(&reply.body).ok() })
     }
 
-    /// Makes a credential as every request does.
+    /// Makes a credential as every request does: munged lets the gateway's account decode it and nobody else,
+    /// where that account is known.
     ///
     /// # Errors
     /// [`ClientError::Munge`].
@@ -190,8 +201,12 @@ impl Client {
         let context = || {
             let context = munge::Context::new()?
                 .with_ttl(Duration::from_secs(u64::from(CREDENTIAL_TTL_SECONDS)))?;
-            match &self.munge_socket {
-                Some(path) => context.with_socket(path),
+            let context = match &self.munge_socket {
+                Some(path) => context.with_socket(path)?,
+                None => context,
+            };
+            match self.gateway_account {
+                Some(uid) => context.with_uid_restriction(uid),
                 None => Ok(context),
             }
         };
@@ -240,7 +255,8 @@ impl Client {
         let bad_url = || ClientError::BadUrl { url: url.clone() };
         let uri: ureq::http::Uri = url.parse().map_err(|_| bad_url())?;
         let path = uri.path_and_query().map_or(route, |path| path.as_str());
-        let payload = Payload::bound(method.as_str(), path, body, logins.clone());
+        let logins = if self.keeps_secrets() { logins.clone() } else { Logins::new() };
+        let payload = Payload::bound(method.as_str(), path, body, logins);
         let request = ureq::http::Request::builder()
             .method(method)
             .uri(&uri)

@@ -1,13 +1,16 @@
 //! Asks for a pull and stays with it until the image is there or the pull has failed.
 //!
 //! Listens to the gateway's events; where the stream breaks, asks again. A gateway that restarts in the middle is
-//! waited for: the pull goes on there, and the same request finds it again.
+//! waited for: the pull goes on there, and the same request finds it again. A login travels only where the registry
+//! has refused without one, or where the image is a private one of the caller's.
 
 use crate::client::{Client, ClientError, Logins};
 use crate::exit::{Exit, Failure};
+use crate::logins;
 use crate::progress::Progress;
-use gateway_api::{PullEvent, PullRequest, Record, Status};
-use image_ref::{Digest, ImageRef};
+use gateway_api::{Code, ErrorBody, PullEvent, PullRequest, Record, Status};
+use image_ref::{Digest, ImageRef, Version};
+use nix::unistd::getuid;
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
@@ -24,6 +27,55 @@ pub struct Pulled {
     pub seconds: f64,
 }
 
+/// Why there is no image.
+#[derive(Debug)]
+pub enum PullError {
+    /// The pull failed at the gateway, or the gateway refused it.
+    Refused(Box<ErrorBody>),
+    /// No gateway answers.
+    Away {
+        /// In a sentence.
+        why: String,
+        /// What to tell where nothing else helps.
+        failure: Failure,
+    },
+    /// Anything else.
+    Failed(Failure),
+}
+
+impl PullError {
+    fn of(error: ClientError, what: &str) -> Self {
+        match error {
+            error if error.is_away() => {
+                Self::Away { why: error.sentence(), failure: error.while_trying_to(what) }
+            }
+            ClientError::Refused(body) => Self::Refused(body),
+            error => Self::Failed(error.while_trying_to(what)),
+        }
+    }
+
+    /// Tells whether the registry could not be asked: an image that is there is as good as it gets.
+    pub fn is_registry_away(&self) -> bool {
+        matches!(self, Self::Refused(body)
+            if matches!(body.code, Code::RegistryUnreachable | Code::RegistryBusy))
+    }
+
+    /// Tells whether the registry wants a login, and the gateway has said under which names it would be used.
+    fn wants_login(&self) -> bool {
+        matches!(self, Self::Refused(body)
+            if body.code == Code::RegistryUnauthorized && !body.logins.is_empty())
+    }
+}
+
+impl From<PullError> for Failure {
+    fn from(error: PullError) -> Self {
+        match error {
+            PullError::Refused(body) => (*body).into(),
+            PullError::Away { failure, .. } | PullError::Failed(failure) => failure,
+        }
+    }
+}
+
 /// Pulls `reference`, showing `progress`.
 ///
 /// # Errors
@@ -32,10 +84,9 @@ pub fn pull(
     client: &Client,
     reference: &ImageRef,
     request: &PullRequest,
-    logins: &Logins,
     progress: &mut Progress,
-) -> Result<Pulled, Failure> {
-    let pulled = stay_with(client, reference, request, logins, progress);
+) -> Result<Pulled, PullError> {
+    let pulled = stay_with(client, reference, request, progress);
     progress.finish();
     pulled
 }
@@ -44,36 +95,37 @@ fn stay_with(
     client: &Client,
     reference: &ImageRef,
     request: &PullRequest,
-    logins: &Logins,
     progress: &mut Progress,
-) -> Result<Pulled, Failure> {
+) -> Result<Pulled, PullError> {
     let what = format!("pull {reference}");
     let started = Instant::now();
     let mut was_there = true;
     let mut away_since: Option<Instant> = None;
+    let mut logins: Option<Logins> = None;
+    // A running pull that this one has joined knows nothing of its access lists.
+    let mut lists_told = request == &PullRequest::default();
     loop {
-        match client.pull(reference, request, logins) {
+        let end = match client.pull(reference, request, logins.as_ref().unwrap_or(&Logins::new())) {
             Ok(record) => {
                 away_since = None;
-                if let Some(end) = end_of_record(&record, reference) {
-                    let (digest, size) = end?;
-                    let seconds = started.elapsed().as_secs_f64();
-                    return Ok(Pulled { digest, size, was_there, seconds });
+                if logins.is_none() && is_own_secret(&record, reference) {
+                    logins = Some(login_of_image(client, reference, progress));
+                    if logins.as_ref().is_some_and(|found| !found.is_empty()) {
+                        continue;
+                    }
                 }
-                was_there = false;
-                if let Some(event) = &record.progress {
-                    progress.show(event);
-                }
-                if let Some(end) = follow_events(client, reference, progress) {
-                    let (digest, size) = end?;
-                    let seconds = started.elapsed().as_secs_f64();
-                    return Ok(Pulled { digest, size, was_there, seconds });
-                }
+                let end = end_of_record(&record, reference);
+                lists_told |= matches!(end, Some(Ok(_)));
+                end.or_else(|| {
+                    was_there = false;
+                    if let Some(event) = &record.progress {
+                        progress.show(event);
+                    }
+                    follow_events(client, reference, progress)
+                })
             }
             // The first request decides whether there is a gateway at all.
-            Err(error) if was_there || !error.is_away() => {
-                return Err(error.while_trying_to(&what));
-            }
+            Err(error) if was_there || !error.is_away() => Some(Err(PullError::of(error, &what))),
             Err(error) => {
                 let since = *away_since.get_or_insert_with(|| {
                     progress.note(&format!("{}; waiting for it", error.sentence()));
@@ -82,17 +134,77 @@ fn stay_with(
                 if since.elapsed() >= PATIENCE {
                     return Err(went_away(error, &what));
                 }
+                None
             }
+        };
+        match end {
+            Some(Ok(_)) if !lists_told => lists_told = true,
+            Some(Ok((digest, size))) => {
+                let seconds = started.elapsed().as_secs_f64();
+                return Ok(Pulled { digest, size, was_there, seconds });
+            }
+            Some(Err(error)) if logins.is_none() && error.wants_login() => {
+                logins = Some(find_login(client, reference, error, progress)?);
+            }
+            Some(Err(error)) => return Err(error),
+            None => sleep(POLL_INTERVAL),
         }
-        sleep(POLL_INTERVAL);
     }
+}
+
+/// The user's login for the registry that has refused without one.
+///
+/// # Errors
+/// The refusal, where there is no login, or none that could be kept from others on its way.
+fn find_login(
+    client: &Client,
+    reference: &ImageRef,
+    refusal: PullError,
+    progress: &mut Progress,
+) -> Result<Logins, PullError> {
+    let PullError::Refused(mut body) = refusal else { return Err(refusal) };
+    let found = logins::find(reference, &body.logins);
+    found.notes.iter().for_each(|note| progress.note(note));
+    if found.logins.is_empty() {
+        return Err(PullError::Refused(body));
+    }
+    if !client.keeps_secrets() {
+        let registry = body.logins.first().map_or("it", String::as_str);
+        body.hint = Some(format!(
+            "your login for {registry} was not sent, because this host does not know which account \
+             runs the gateway; an administrator can set `imageOwner` in udiRoot.conf"
+        ));
+        return Err(PullError::Refused(body));
+    }
+    Ok(found.logins)
+}
+
+/// Tells whether this is a private image of the caller's whose tag may have moved: without a login the gateway
+/// cannot ask its registry, and answers with the image that is there.
+fn is_own_secret(record: &Record, reference: &ImageRef) -> bool {
+    record.status == Status::Ready
+        && record.private
+        && record.owner == Some(getuid().as_raw())
+        && matches!(reference.version(), Version::Tag(_))
+}
+
+/// The user's login for the registry that an image came from; none where there is none to be sent.
+fn login_of_image(client: &Client, reference: &ImageRef, progress: &mut Progress) -> Logins {
+    if !client.keeps_secrets() {
+        return Logins::new();
+    }
+    let Ok(details) = client.inspect(reference) else { return Logins::new() };
+    let registry = details.source.split('/').next().unwrap_or_default().to_string();
+    let found = logins::find(reference, &[registry]);
+    found.notes.iter().for_each(|note| progress.note(note));
+    found.logins
 }
 
 /// Digest and size of a finished image.
 type Finished = (Digest, Option<u64>);
 
 /// How a pull ended, where a record says that it has.
-fn end_of_record(record: &Record, reference: &ImageRef) -> Option<Result<Finished, Failure>> {
+fn end_of_record(record: &Record, reference: &ImageRef) -> Option<Result<Finished, PullError>> {
     match record.status {
         Status::Ready => {
             let digest = record.digest.or_else(|| Digest::from_hex(&record.id).ok());
@@ -100,18 +212,19 @@ fn end_of_record(record: &Record, reference: &ImageRef) -> Option<Result<Finishe
         }
         status if status.is_running() => None,
         Status::Failure => Some(Err(match record.failure.clone() {
-            Some(failure) => failure.into(),
+            Some(failure) => PullError::Refused(Box::new(failure)),
             None => {
                 let said =
                     record.status_message.value().map_or("the gateway does not say why", |s| s);
-                Failure::new(Exit::Other, format!("cannot pull {reference}: {said}"))
+                let text = format!("cannot pull {reference}: {said}");
+                PullError::Failed(Failure::new(Exit::Other, text))
             }
         })),
-        status => Some(Err(Failure::new(
-            Exit::Other,
-            format!("cannot pull {reference}: the gateway has it as {status}"),
-        )
-        .with_hint("try again in a moment"))),
+        status => {
+            let text = format!("cannot pull {reference}: the gateway has it as {status}");
+            let failure = Failure::new(Exit::Other, text).with_hint("try again in a moment");
+            Some(Err(PullError::Failed(failure)))
+        }
     }
 }
 
@@ -120,7 +233,7 @@ fn follow_events(
     client: &Client,
     reference: &ImageRef,
     progress: &mut Progress,
-) -> Option<Result<Finished, Failure>> {
+) -> Option<Result<Finished, PullError>> {
     let events = client.events(reference).ok()?;
     for event in events {
         let event = event.ok()?;
@@ -133,26 +246,25 @@ fn follow_events(
 }
 
 /// How a pull ended, where an event says that it has.
-fn end_of_event(event: PullEvent) -> Option<Result<Finished, Failure>> {
+fn end_of_event(event: PullEvent) -> Option<Result<Finished, PullError>> {
     match (event.status, event.digest, event.failure) {
         (Status::Ready, Some(digest), _) => {
             Some(Ok((digest, Some(event.written).filter(|size| *size > 0))))
         }
-        (Status::Failure, _, Some(failure)) => Some(Err(failure.into())),
+        (Status::Failure, _, Some(failure)) => Some(Err(PullError::Refused(Box::new(failure)))),
         // The record says the rest.
         _ => None,
     }
 }
 
-fn went_away(error: ClientError, what: &str) -> Failure {
-    let failure = error.while_trying_to(what);
-    Failure {
-        text: format!("{} (waited {} s for it to come back)", failure.text, PATIENCE.as_secs()),
-        hint: Some(
-            "the pull goes on where the gateway does; the same command joins it".to_string(),
-        ),
-        exit: failure.exit,
-    }
+fn went_away(error: ClientError, what: &str) -> PullError {
+    let why = error.sentence();
+    let mut failure = error.while_trying_to(what);
+    failure.text =
+        format!("{} (waited {} s for it to come back)", failure.text, PATIENCE.as_secs());
+    failure.hint =
+        Some("the pull goes on where the gateway does; the same command joins it".to_string());
+    PullError::Away { why, failure }
 }
 
 /// How long a gateway may be away in the middle of a pull. A restart takes seconds.

@@ -1,11 +1,12 @@
 //! The user's registry logins, as `docker login`, `podman login` and `skopeo login` leave them.
 //!
-//! Of all entries only the one that fits the reference is ever handed on. A file that cannot be read or understood
+//! Of all entries only the one that fits the registry is ever handed on, and only after the gateway has said which
+//! registry it means: a name without one means the site's choice, which is not known here. A file that cannot be read or understood
 //! costs a note, not the pull: most images are public. Credential helpers are programs; none is run.
 
 use base64::Engine as _;
 use base64::prelude::BASE64_STANDARD;
-use image_ref::{ImageRef, Kind};
+use image_ref::ImageRef;
 use serde::Deserialize;
 use std::collections::BTreeMap;
 use std::env;
@@ -16,8 +17,8 @@ use std::path::{Path, PathBuf};
 
 use crate::client::Logins;
 
-/// The registry that a name without one is looked up in, where a site has not decided otherwise.
-const DEFAULT_REGISTRY: &str = "docker.io";
+/// What Docker Hub's entries are looked up as, whichever of its names they have.
+const DOCKER_HUB: &str = "docker.io";
 
 /// No file of logins is larger.
 const FILE_LIMIT: u64 = 1 << 20;
@@ -25,7 +26,7 @@ const FILE_LIMIT: u64 = 1 << 20;
 /// What was found for one reference.
 #[derive(Clone, Default, PartialEq, Eq)]
 pub struct Found {
-    /// The one login that fits, if any: registry to `user:password`.
+    /// The one login that fits, if any: the first of the registry's names to `user:password`.
     pub logins: Logins,
     /// What could not be used, in sentences.
     pub notes: Vec<String>,
@@ -41,9 +42,10 @@ impl std::fmt::Debug for Found {
     }
 }
 
-/// Looks for the login that fits `reference` in the files of the calling user.
-pub fn find(reference: &ImageRef) -> Found {
-    find_in(&files(|name| env::var_os(name)), reference)
+/// Looks in the files of the calling user for the login to the registry of `reference`, which has these names: the
+/// gateway's own for it first, then those that people log in to.
+pub fn find(reference: &ImageRef, names: &[String]) -> Found {
+    find_in(&files(|name| env::var_os(name)), reference, names)
 }
 
 /// Where logins may lie, in the order of containers-auth.json(5), docker's own file last.
@@ -63,30 +65,42 @@ fn files(variable: impl Fn(&str) -> Option<OsString>) -> Vec<PathBuf> {
     .collect()
 }
 
-fn find_in(files: &[PathBuf], reference: &ImageRef) -> Found {
+fn find_in(files: &[PathBuf], reference: &ImageRef, names: &[String]) -> Found {
     let mut found = Found::default();
-    if reference.kind() != Kind::Docker {
-        return found;
-    }
-    let registry = reference.registry().unwrap_or(DEFAULT_REGISTRY);
+    let Some(registry) = names.first() else { return found };
+    let repository = repository(reference, names);
     for path in files {
-        match load(path).map(|auths| pick(auths, registry, reference.repository())) {
-            Ok(Some(Ok(login))) => {
-                found.logins.insert(registry.to_string(), login);
-                break;
+        let auths = match load(path) {
+            Ok(auths) => auths,
+            Err(LoginError::Read(error)) if error.kind() == io::ErrorKind::NotFound => continue,
+            Err(error) => {
+                found.notes.push(format!("{} is not used: {error}", path.display()));
+                continue;
             }
-            Ok(Some(Err(why))) => {
-                found.notes.push(format!(
-                    "the login for {registry} in {} cannot be used: {why}",
+        };
+        for name in names {
+            match pick(&auths, name, repository) {
+                Some(Ok(login)) => {
+                    found.logins.insert(registry.clone(), login);
+                    return found;
+                }
+                Some(Err(why)) => found.notes.push(format!(
+                    "the login for {name} in {} cannot be used: {why}",
                     path.display()
-                ));
+                )),
+                None => {}
             }
-            Ok(None) => {}
-            Err(LoginError::Read(error)) if error.kind() == io::ErrorKind::NotFound => {}
-            Err(error) => found.notes.push(format!("{} is not used: {error}", path.display())),
         }
     }
     found
+}
+
+/// The repository within the registry: what follows a name of the registry, a host, or everything.
+fn repository<'a>(reference: &'a ImageRef, names: &[String]) -> &'a str {
+    match reference.name().split_once('/') {
+        Some((first, rest)) if names.iter().any(|name| name == first) => rest,
+        _ => reference.repository(),
+    }
 }
 
 /// Why a file of logins is not used.
@@ -135,14 +149,14 @@ fn load(path: &Path) -> Result<BTreeMap<String, Entry>, LoginError> {
 
 /// The entry whose key fits best: the longest leading part of `registry/repository`, down to the registry alone.
 fn pick(
-    auths: BTreeMap<String, Entry>,
+    auths: &BTreeMap<String, Entry>,
     registry: &str,
     repository: &str,
 ) -> Option<Result<String, &'static str>> {
-    let full = format!("{registry}/{repository}");
+    let full = format!("{}/{repository}", normalise(registry));
     auths
-        .into_iter()
-        .map(|(key, entry)| (normalise(&key), entry))
+        .iter()
+        .map(|(key, entry)| (normalise(key), entry))
         .filter(|(key, _)| {
             full.strip_prefix(key.as_str())
                 .is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
@@ -157,13 +171,14 @@ fn normalise(key: &str) -> String {
     let key = key.trim_end_matches('/');
     let key = key.strip_suffix("/v1").or(key.strip_suffix("/v2")).unwrap_or(key);
     match key {
-        "index.docker.io" | "registry-1.docker.io" => DEFAULT_REGISTRY.to_string(),
+        "index.docker.io" | "registry-1.docker.io" => DOCKER_HUB.to_string(),
         _ => key.to_string(),
     }
 }
 
-fn user_and_password(entry: Entry) -> Result<String, &'static str> {
-    let login = match (entry.auth.filter(|auth| !auth.is_empty()), entry.username, entry.password) {
+fn user_and_password(entry: &Entry) -> Result<String, &'static str> {
+    let auth = entry.auth.as_ref().filter(|auth| !auth.is_empty());
+    let login = match (auth, &entry.username, &entry.password) {
         (Some(auth), ..) => {
             let bytes = BASE64_STANDARD.decode(auth.trim()).map_err(|_| "it is not base64")?;
             String::from_utf8(bytes).map_err(|_| "it is not UTF-8")?

@@ -71,14 +71,9 @@ pub fn find(site: &Site, reference: &ImageRef) -> Result<Resolution, LookupError
             .map(Resolution::Told)
             .ok_or_else(|| LookupError::NotPulled(not_ready(reference))),
         Err(error) if error.is_away() || matches!(error, ClientError::NotConfigured { .. }) => {
-            let published =
-                site.image_path.as_ref().and_then(|path| names::published(path, reference));
-            match published {
-                Some(digest) => Ok(Resolution::Published(digest, error.sentence())),
-                None => {
-                    Err(LookupError::Failed(error.while_trying_to(&format!("find {reference}"))))
-                }
-            }
+            find_published(site, reference, &error.sentence()).ok_or_else(|| {
+                LookupError::Failed(error.while_trying_to(&format!("find {reference}")))
+            })
         }
         Err(error) if error.is_not_found() => {
             let told = error.while_trying_to(&format!("find {reference}"));
@@ -86,6 +81,12 @@ pub fn find(site: &Site, reference: &ImageRef) -> Result<Resolution, LookupError
         }
         Err(error) => Err(LookupError::Failed(error.while_trying_to(&format!("find {reference}")))),
     }
+}
+
+/// Finds the digest of `reference` among the published names, where no gateway answers for the reason `why`.
+pub fn find_published(site: &Site, reference: &ImageRef, why: &str) -> Option<Resolution> {
+    let digest = names::published(site.image_path.as_ref()?, reference)?;
+    Some(Resolution::Published(digest, why.to_string()))
 }
 
 /// The gateway's own sentence, unless it does not even say which image it means, as Shifter's does not.

@@ -6,6 +6,7 @@
 use crate::exit::{Exit, Failure};
 use std::env;
 use std::error::Error as _;
+use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 use udiroot_conf::{Conf, LoadError};
@@ -32,6 +33,8 @@ pub struct Site {
     pub system: Option<String>,
     /// The image directory.
     pub image_path: Option<PathBuf>,
+    /// The account that owns the images, where the configuration says it.
+    pub image_owner: Option<u32>,
     /// How long a gateway may take to answer.
     pub timeout: Option<Duration>,
     /// munged's socket, where it is not the default one.
@@ -77,6 +80,7 @@ impl Site {
             gateways: conf.image_gateway,
             system: conf.system,
             image_path: Some(conf.image_path.into()),
+            image_owner: conf.image_owner,
             timeout: conf
                 .gateway_timeout
                 .filter(|seconds| *seconds > 0)
@@ -85,6 +89,16 @@ impl Site {
             suid_path: conf.gantry_suid_path.into(),
             notices: conf.notices.iter().map(ToString::to_string).collect(),
         }
+    }
+
+    /// The account that the gateway runs as: the owner of the images, named by the configuration or seen at the
+    /// image directory.
+    ///
+    /// `None` where neither says it; root is no answer, for no gateway runs as root. Whoever answers at the
+    /// gateway's address is never asked: that may be anybody.
+    pub fn gateway_account(&self) -> Option<u32> {
+        let seen = || std::fs::metadata(self.image_path.as_ref()?).ok().map(|found| found.uid());
+        self.image_owner.or_else(seen).filter(|uid| *uid != 0)
     }
 
     /// The configuration file's name, for messages.

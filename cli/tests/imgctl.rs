@@ -167,25 +167,6 @@ fn a_failed_pull_says_why_whether_it_fails_now_or_failed_before() {
 }
 
 #[test]
-fn only_the_login_for_the_references_registry_travels_and_only_with_the_pull() {
-    let munged = Munged::start();
-    let server = Server::start(|number, _| match number {
-        0 => not_found(),
-        _ => Reply::Whole(200, ready().to_string()),
-    });
-    let site = Site::served(&munged, &server);
-    fs::create_dir(site.home().join(".docker")).unwrap();
-    // alice:secret and bob:other.
-    let file = r#"{"auths":{"a.org":{"auth":"YWxpY2U6c2VjcmV0"},"b.org":{"auth":"Ym9iOm90aGVy"}}}"#;
-    fs::write(site.home().join(".docker/config.json"), file).unwrap();
-    site.imgctl("resolve --pull a.org/x:1").prints(&format!("sha256:{HEX}"));
-    let payloads: Vec<_> = server.requests().iter().map(|r| r.payload(&munged.socket())).collect();
-    assert!(payloads[0].authorized_locations.is_empty());
-    let logins: Vec<_> = payloads[1].authorized_locations.iter().collect();
-    assert_eq!(logins, [(&"a.org".to_string(), &"alice:secret".to_string())]);
-}
-
-#[test]
 fn access_lists_travel_as_numbers() {
     let munged = Munged::start();
     let server = Server::always(Reply::Whole(200, ready().to_string()));
@@ -198,6 +179,30 @@ fn access_lists_travel_as_numbers() {
         2,
         "imgctl: there is no user `nosuchuser` on this host\nhint: names and numbers are separated by commas",
     );
+}
+
+#[test]
+fn a_pull_that_may_have_been_joined_is_asked_once_more_with_the_access_lists() {
+    let munged = Munged::start();
+    let server = Server::start(|number, request| match request.path.contains("/events/") {
+        true => Reply::Stream(vec![event("READY", 1 << 20)]),
+        false if number == 0 => Reply::Whole(200, record("PULLING").to_string()),
+        false => Reply::Whole(200, ready().to_string()),
+    });
+    let ran = Site::served(&munged, &server).imgctl("pull --quiet --user=21001 a/b:1");
+    ran.prints(&format!("sha256:{HEX}"));
+    let requests = server.requests();
+    assert_eq!(requests.len(), 3, "{:?}", server.lines());
+    assert_eq!(requests[2].line(), "POST /api/pull/c1/docker/a%2Fb%3A1/");
+    assert_eq!(requests[2].body, br#"{"allowed_uids":"21001"}"#);
+    // A gateway that never finishes with them is not asked for ever.
+    let endless = Server::start(|_, request| match request.path.contains("/events/") {
+        true => Reply::Stream(vec![event("READY", 1 << 20)]),
+        false => Reply::Whole(200, record("PULLING").to_string()),
+    });
+    let ran = Site::served(&munged, &endless).imgctl("pull --quiet --user=21001 a/b:1");
+    ran.prints(&format!("sha256:{HEX}"));
+    assert_eq!(endless.lines().len(), 4);
 }
 
 #[test]
@@ -252,6 +257,45 @@ fn resolve_prints_one_line_and_asks_nobody_about_a_digest() {
     let mut command = site.command(env!("CARGO_BIN_EXE_imgctl"));
     command.env("GANTRY_CONF", "/nonexistent").args(["resolve", "--pull", "--"]);
     Ran::of(command.arg(format!("id:sha256:{HEX}"))).prints(&format!("sha256:{HEX}"));
+}
+
+#[test]
+fn resolve_with_pull_lets_the_gateway_look_for_a_moved_tag() {
+    let munged = Munged::start();
+    let server = Server::always(Reply::Whole(200, ready().to_string()));
+    Site::served(&munged, &server).imgctl("resolve --pull a/b:1").prints(&format!("sha256:{HEX}"));
+    assert_eq!(server.lines(), ["POST /api/pull/c1/docker/a%2Fb%3A1/"]);
+}
+
+#[test]
+fn resolve_with_pull_uses_an_image_that_is_there_while_its_registry_is_away() {
+    let munged = Munged::start();
+    let said = "cannot pull docker:a/b:1: quay.io cannot be reached";
+    for code in [Code::RegistryUnreachable, Code::RegistryBusy] {
+        for there in [true, false] {
+            let mut failed = record("FAILURE");
+            failed["failure"] = serde_json::to_value(ErrorBody::new(code, said)).unwrap();
+            let server = Server::start(move |_, request| match request.method.as_str() {
+                "POST" => Reply::Whole(200, failed.to_string()),
+                _ if there => Reply::Whole(200, ready().to_string()),
+                _ => not_found(),
+            });
+            let ran = Site::served(&munged, &server).imgctl("resolve --pull a/b:1");
+            if there {
+                ran.prints(&format!("sha256:{HEX}"));
+                let note = format!("imgctl: note: {said}; using the image that is there\n");
+                assert_eq!(ran.stderr, note);
+            } else {
+                ran.fails(5, &format!("imgctl: {said}"));
+            }
+        }
+    }
+    // What the registry has decided is not overruled.
+    let server = Server::start(|_, request| match request.method.as_str() {
+        "POST" => error(Code::RegistryNotFound, "no such tag", None),
+        _ => Reply::Whole(200, ready().to_string()),
+    });
+    Site::served(&munged, &server).imgctl("resolve --pull a/b:1").fails(5, "imgctl: no such tag");
 }
 
 #[test]

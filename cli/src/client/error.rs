@@ -117,8 +117,10 @@ impl ClientError {
             error: Option<String>,
             code: Option<Code>,
             hint: Option<String>,
+            #[serde(default)]
+            logins: Vec<String>,
         }
-        if let Ok(Loose { error: Some(error), code, hint }) = serde_json::from_slice(body) {
+        if let Ok(Loose { error: Some(error), code, hint, logins }) = serde_json::from_slice(body) {
             let code = code.unwrap_or(match status {
                 401 => Code::Unauthenticated,
                 403 => Code::Forbidden,
@@ -126,7 +128,7 @@ impl ClientError {
                 503 => Code::Unavailable,
                 _ => Code::Unknown,
             });
-            let body = ErrorBody { status, error, message: String::new(), code, hint };
+            let body = ErrorBody { status, error, message: String::new(), code, hint, logins };
             return Self::Refused(Box::new(body));
         }
         let text = String::from_utf8_lossy(body);

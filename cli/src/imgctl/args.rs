@@ -120,7 +120,7 @@ pub(super) struct ResolveArgs {
     /// The image
     #[arg(value_name = "IMAGE")]
     pub(super) reference: String,
-    /// Pull the image if it is not there yet
+    /// Have the gateway pull the image first, if it is not there yet or its tag has moved
     #[arg(long)]
     pub(super) pull: bool,
     /// How the progress of a pull is shown, on standard error

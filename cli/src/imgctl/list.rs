@@ -8,6 +8,7 @@ use crate::exit::Failure;
 use crate::output;
 use crate::site::Site;
 use gateway_api::Record;
+use image_ref::{Digest, ImageRef};
 use std::collections::BTreeMap;
 use std::time::{SystemTime, UNIX_EPOCH};
 
@@ -82,12 +83,16 @@ fn access(record: &Record) -> String {
     }
 }
 
-/// The references of an image as they can be typed: `docker` is understood and left out.
+/// The references of an image as they can be typed: `docker` is understood and left out. An image whose tags have
+/// all moved to others goes by its digest.
 fn references(record: &Record) -> impl Iterator<Item = String> + '_ {
-    record.tag.iter().map(|tag| match record.itype.as_str() {
+    let digest = record.digest.or_else(|| Digest::from_hex(&record.id).ok());
+    let bare = digest.filter(|_| record.tag.is_empty());
+    let tags = record.tag.iter().map(|tag| match record.itype.as_str() {
         "docker" => tag.clone(),
         kind => format!("{kind}:{tag}"),
-    })
+    });
+    tags.chain(bare.map(|digest| ImageRef::from_digest(digest).to_string()))
 }
 
 /// What is looked for in a reference: a part of it, or a whole one with `*` and `?`.
@@ -169,6 +174,17 @@ mod tests {
         record.user_acl = vec![0, 7];
         record.group_acl = vec![1, 2];
         assert_eq!(access(&record), "private, 1 user, 2 groups");
+    }
+
+    #[test]
+    fn an_image_without_a_tag_is_shown_by_its_digest() {
+        let mut record = record();
+        assert_eq!(references(&record).collect::<Vec<_>>(), ["a/b:1", "a/b:2"]);
+        record.tag.clear();
+        let hex = "ab".repeat(32);
+        assert_eq!(references(&record).collect::<Vec<_>>(), [format!("id:{hex}")]);
+        record.id = "MISSING".into();
+        assert_eq!(references(&record).count(), 0);
     }
 
     #[test]

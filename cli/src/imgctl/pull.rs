@@ -6,7 +6,6 @@ use crate::accounts;
 use crate::client::Client;
 use crate::exit::{Exit, Failure};
 use crate::follow::{self, Pulled};
-use crate::logins;
 use crate::output;
 use crate::progress::{Mode, Progress};
 use crate::site::Site;
@@ -33,13 +32,9 @@ pub(super) fn run(site: &Site, args: &PullArgs) -> Result<(), Failure> {
     };
     let client =
         Client::new(site).map_err(|error| error.while_trying_to(&format!("pull {reference}")))?;
-    let found = logins::find(&reference);
     let mode = if args.quiet { Mode::None } else { args.progress };
     let mut progress = Progress::new(mode, PROGRAM);
-    if !args.quiet {
-        found.notes.iter().for_each(|note| output::note(PROGRAM, note));
-    }
-    let pulled = follow::pull(&client, &reference, &request, &found.logins, &mut progress)?;
+    let pulled = follow::pull(&client, &reference, &request, &mut progress)?;
     if args.json {
         let Pulled { digest, size, was_there, seconds } = pulled;
         print_json(&json!({

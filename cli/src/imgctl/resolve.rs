@@ -4,15 +4,14 @@
 
 use super::args::ResolveArgs;
 use super::{PROGRAM, parse_reference};
-use crate::client::Client;
+use crate::client::{Client, ClientError};
 use crate::exit::Failure;
-use crate::follow;
-use crate::logins;
-use crate::lookup::{self, LookupError};
+use crate::follow::{self, PullError};
+use crate::lookup::{self, Resolution};
 use crate::output;
 use crate::progress::{Mode, Progress};
 use crate::site::{Site, Wishes};
-use gateway_api::PullRequest;
+use gateway_api::{PullRequest, Status};
 use image_ref::{Digest, ImageRef, Kind, Version};
 
 /// Runs the command.
@@ -31,29 +30,46 @@ pub(super) fn run(wishes: &Wishes, args: &ResolveArgs) -> Result<(), Failure> {
 }
 
 fn find(site: &Site, reference: &ImageRef, args: &ResolveArgs) -> Result<Digest, Failure> {
-    match lookup::find(site, reference) {
-        Ok(resolution) => {
-            if let Some(note) = resolution.note() {
-                output::note(PROGRAM, &note);
-            }
-            Ok(resolution.digest())
+    if args.pull && reference.kind() == Kind::Docker {
+        return pull(site, reference, args.progress);
+    }
+    Ok(told(&lookup::find(site, reference)?))
+}
+
+/// Has the gateway decide: it knows the image, and asks the registry again where the tag may have moved since.
+fn pull(site: &Site, reference: &ImageRef, mode: Mode) -> Result<Digest, Failure> {
+    let published = |why: &str, failure: Failure| {
+        let found = lookup::find_published(site, reference, why);
+        found.map(|resolution| told(&resolution)).ok_or(failure)
+    };
+    let client = match Client::new(site) {
+        Ok(client) => client,
+        Err(error) => {
+            let (why, is_missing) =
+                (error.sentence(), matches!(error, ClientError::NotConfigured { .. }));
+            let failure = error.while_trying_to(&format!("pull {reference}"));
+            return if is_missing { published(&why, failure) } else { Err(failure) };
         }
-        Err(LookupError::NotPulled(_)) if args.pull && reference.kind() == Kind::Docker => {
-            pull(site, reference, args.progress)
+    };
+    let mut progress = Progress::new(mode, PROGRAM);
+    match follow::pull(&client, reference, &PullRequest::default(), &mut progress) {
+        Ok(pulled) => Ok(pulled.digest),
+        Err(PullError::Away { why, failure }) => published(&why, failure),
+        Err(error) if error.is_registry_away() => {
+            let failure = Failure::from(error);
+            let Ok(record) = client.lookup(reference) else { return Err(failure) };
+            let digest = record.digest.filter(|_| record.status == Status::Ready);
+            let digest = digest.ok_or_else(|| failure.clone())?;
+            output::note(PROGRAM, &format!("{}; using the image that is there", failure.text));
+            Ok(digest)
         }
         Err(error) => Err(error.into()),
     }
 }
 
-fn pull(site: &Site, reference: &ImageRef, mode: Mode) -> Result<Digest, Failure> {
-    let client =
-        Client::new(site).map_err(|error| error.while_trying_to(&format!("pull {reference}")))?;
-    let found = logins::find(reference);
-    if mode != Mode::None {
-        found.notes.iter().for_each(|note| output::note(PROGRAM, note));
+fn told(resolution: &Resolution) -> Digest {
+    if let Some(note) = resolution.note() {
+        output::note(PROGRAM, &note);
     }
-    let mut progress = Progress::new(mode, PROGRAM);
-    let request = PullRequest::default();
-    follow::pull(&client, reference, &request, &found.logins, &mut progress)
-        .map(|pulled| pulled.digest)
+    resolution.digest()
 }

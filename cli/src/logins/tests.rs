@@ -4,11 +4,19 @@ use super::*;
 use proptest::prelude::*;
 use std::fs;
 
+/// What is found where the gateway takes the reference's own registry for the one that is meant.
 fn find_text(text: &str, reference: &str) -> Found {
+    let parsed: ImageRef = reference.parse().unwrap();
+    let registry = parsed.registry().unwrap_or(DOCKER_HUB).to_string();
+    find_named(text, reference, &[&registry])
+}
+
+fn find_named(text: &str, reference: &str, names: &[&str]) -> Found {
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("config.json");
     fs::write(&path, text).unwrap();
-    find_in(&[path], &reference.parse().unwrap())
+    let names: Vec<String> = names.iter().map(ToString::to_string).collect();
+    find_in(&[path], &reference.parse().unwrap(), &names)
 }
 
 fn auth(user_and_password: &str) -> String {
@@ -34,8 +42,41 @@ fn only_the_login_of_the_references_registry_is_handed_on() {
     assert_eq!(login(&text, "a.org/x"), pair("a.org", "alice:one"));
     assert_eq!(login(&text, "b.org:5000/x/y:1"), pair("b.org:5000", "bob:two:2"));
     assert_eq!(login(&text, "ubuntu"), pair("docker.io", "carol:three"));
-    for other in ["b.org/x", "a.org:443/x", "a.organic.org/x", "xa.org/x", "custom:a:1"] {
+    for other in ["b.org/x", "a.org:443/x", "a.organic.org/x", "xa.org/x"] {
         assert_eq!(login(&text, other), None, "{other}");
+    }
+}
+
+#[test]
+fn a_login_is_found_under_every_name_and_handed_on_under_the_first() {
+    let text = format!(
+        r#"{{"auths":{{"registry.lab.example":{},"https://index.docker.io/v1/":{}}}}}"#,
+        auth("alice:one"),
+        auth("carol:three"),
+    );
+    let lab = ["reg", "registry.lab.example"];
+    let found = |reference: &str, names: &[&str]| {
+        find_named(&text, reference, names).logins.into_iter().collect::<Vec<_>>()
+    };
+    let alice = [("reg".to_string(), "alice:one".to_string())];
+    assert_eq!(found("reg/priv", &lab), alice);
+    // A bare name means the site's default registry, and not Docker Hub unless the gateway says so.
+    assert_eq!(found("priv", &lab), alice);
+    let carol = [("hub".to_string(), "carol:three".to_string())];
+    assert_eq!(found("priv", &["hub", "registry-1.docker.io", "docker.io"]), carol);
+    assert_eq!(found("docker.io/library/priv", &["quay.io"]), []);
+    assert_eq!(found("docker.io/library/priv", &[]), []);
+}
+
+#[test]
+fn an_entry_for_a_part_of_a_registry_fits_whatever_the_registry_is_called() {
+    let text =
+        format!(r#"{{"auths":{{"a.org/team":{},"a.org":{}}}}}"#, auth("team:2"), auth("all:1"));
+    for (reference, login) in
+        [("reg/team/app", "team:2"), ("reg/app", "all:1"), ("a.org/team/app", "team:2")]
+    {
+        let found = find_named(&text, reference, &["reg", "a.org"]);
+        assert_eq!(found.logins["reg"], login, "{reference}");
     }
 }
 
@@ -92,7 +133,8 @@ fn a_directory_or_a_pipe_is_not_waited_for() {
     let directory = tempfile::tempdir().unwrap();
     let pipe = directory.path().join("pipe");
     nix::unistd::mkfifo(&pipe, nix::sys::stat::Mode::S_IRWXU).unwrap();
-    let found = find_in(&[directory.path().into(), pipe], &"a.org/x".parse().unwrap());
+    let files = [directory.path().into(), pipe];
+    let found = find_in(&files, &"a.org/x".parse().unwrap(), &["a.org".to_string()]);
     assert_eq!(found.notes.len(), 2);
     assert!(found.notes.iter().all(|note| note.ends_with("not a plain file")));
 }

@@ -1,6 +1,7 @@
 //! What the tests of both commands need: a munged, a scripted gateway, a udiRoot.conf, and a way to run a command.
 #![allow(dead_code, unreachable_pub, missing_docs, reason = "each test program uses its part")]
 
+#[path = "../../../crates/munge/tests/munged/mod.rs"]
 pub mod munged;
 pub mod server;
 

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use std::io::{BufRead as _, BufReader, Read as _, Write as _};
 use std::net::{TcpListener, TcpStream};
 use std::path::Path;
+use std::process::{Command, Stdio};
 use std::sync::{Arc, Mutex};
 use std::thread;
 use std::time::Duration;
@@ -29,7 +30,31 @@ impl Request {
         let context = munge::Context::new().unwrap().with_socket(munge_socket).unwrap();
         let decoded = context.decode(&self.headers[AUTHENTICATION_HEADER]).unwrap();
         assert_eq!(decoded.uid, nix::unistd::getuid().as_raw());
-        let payload = Payload::from_bytes(&decoded.payload).unwrap();
+        self.checked(&decoded.payload)
+    }
+
+    /// The same as another user, by unmunge(1); what it says where munged does not let that user decode it.
+    pub fn payload_for(&self, uid: u32, munge_socket: &Path) -> Result<Payload, String> {
+        let mut unmunge = Command::new("setpriv")
+            .args([format!("--reuid={uid}"), format!("--regid={uid}"), "--clear-groups".into()])
+            .args(["unmunge", "--metadata=/dev/null", "--socket"])
+            .arg(munge_socket)
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let credential = self.headers[AUTHENTICATION_HEADER].as_bytes();
+        unmunge.stdin.take().unwrap().write_all(credential).unwrap();
+        let output = unmunge.wait_with_output().unwrap();
+        if !output.status.success() {
+            return Err(String::from_utf8_lossy(&output.stderr).into_owned());
+        }
+        Ok(self.checked(&output.stdout))
+    }
+
+    fn checked(&self, bytes: &[u8]) -> Payload {
+        let payload = Payload::from_bytes(bytes).unwrap();
         assert_eq!(payload.check(&self.method, &self.path, &self.body), Ok(true));
         payload
     }
