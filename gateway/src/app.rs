@@ -37,22 +37,19 @@ pub struct App {
 }
 
 impl App {
-    /// Opens the store and the image directories, and clears away what an earlier gateway left unfinished.
+    /// Opens the store and the image directories.
     ///
     /// # Errors
-    /// [`StartError`].
+    /// [`StartError`]; [`StoreError::InUse`] beside another gateway, of which nothing has been touched then.
     pub fn open(config: &Config) -> Result<Self, StartError> {
+        // First of all: the store's lock keeps a second gateway out.
+        let store: Arc<dyn Store> = Arc::new(Embedded::open(&config.store_path)?);
         let mut systems = Systems::new();
         for (name, platform) in &config.platforms {
             let (system, complaints) = System::open(name, platform)?;
             complaints.iter().for_each(|complaint| warn!("{complaint}"));
-            let count = system.dir.clean()?;
-            if count > 0 {
-                info!(system = %name, count, "removed unfinished files from {}", system.dir.path().display());
-            }
             systems.insert(name.clone(), Arc::new(system));
         }
-        let store: Arc<dyn Store> = Arc::new(Embedded::open(&config.store_path)?);
         let registries = Arc::new(Registries::new(config));
         let queue = Queue::new(Arc::clone(&store), config.limits.clone(), config.worker_threads);
         let images = Arc::new(Images::new(Arc::clone(&store), Arc::new(Rights::default())));
@@ -66,6 +63,21 @@ impl App {
         let accept_unbound = config.accept_unbound_credentials;
         let health = HealthCache::default();
         Ok(Self { systems, images, pulls, store, accept_unbound, health, registries })
+    }
+
+    /// Clears away what an earlier gateway left unfinished. To be called once, before anything is pulled, and only
+    /// when nothing keeps this gateway from serving: what it removes may be what another one is writing.
+    ///
+    /// # Errors
+    /// [`ImageDirError`].
+    pub fn clean(&self) -> Result<(), ImageDirError> {
+        for (name, system) in &self.systems {
+            let count = system.dir.clean()?;
+            if count > 0 {
+                info!(system = %name, count, "removed unfinished files from {}", system.dir.path().display());
+            }
+        }
+        Ok(())
     }
 
     /// Begins again the pulls that were running when the gateway ended.

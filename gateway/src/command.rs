@@ -79,6 +79,7 @@ async fn serve_until_told(config: &Config) -> anyhow::Result<()> {
     let listeners = server::listen(&config.listen)
         .await
         .map_err(|(address, why)| anyhow::anyhow!("cannot listen on {address}: {why}"))?;
+    app.clean().context("cannot start")?;
     for listener in &listeners {
         info!("listens on {}", listener.local_addr()?);
     }

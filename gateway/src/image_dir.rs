@@ -243,7 +243,21 @@ impl ImageDir {
         sync_directory(&names)
     }
 
-    /// Takes back what [`Self::link`] published.
+    /// Takes back what [`Self::link`] published, where it still is about this image.
+    ///
+    /// # Errors
+    /// [`ImageDirError`] where the link is there and cannot be read or removed.
+    pub fn unlink_from(&self, reference: &ImageRef, digest: &Digest) -> Result<(), ImageDirError> {
+        let Some(name) = name_link(reference) else { return Ok(()) };
+        let path = self.root.join(NAMES_DIRECTORY).join(name);
+        match std::fs::read_link(&path) {
+            Ok(target) if target != Path::new(&digest.hex().to_string()) => Ok(()),
+            Err(err) if err.kind() != io::ErrorKind::NotFound => Err(failed("read", &path, err)),
+            _ => remove_if_there(&path),
+        }
+    }
+
+    /// Takes back what [`Self::link`] published, whichever image it is about.
     ///
     /// # Errors
     /// [`ImageDirError`] where the link is there and cannot be removed.

@@ -46,6 +46,14 @@ pub struct Source {
     pub login_names: Vec<String>,
 }
 
+impl Source {
+    /// The names under which its users keep a login for it, the best first.
+    pub fn kept_logins(&self) -> Vec<String> {
+        // `default` is a word of Shifter's clients: nobody logs in there.
+        self.login_names.iter().filter(|name| *name != DEFAULT).cloned().collect()
+    }
+}
+
 impl Registries {
     /// Takes over what the configuration says.
     pub fn new(config: &Config) -> Self {
@@ -69,8 +77,8 @@ impl Registries {
 
     /// Finds the registry that a reference means.
     ///
-    /// The text before the first slash chooses a location by its key. Otherwise, where it is a host, that host is
-    /// meant, if the site allows it; where it is not, the default location.
+    /// The text before the first slash chooses a location by its key, or by the host and port of its URL. Otherwise,
+    /// where it is a host, that host is meant, if the site allows it; where it is not, the default location.
     ///
     /// # Errors
     /// [`SourceError`], in words for the user.
@@ -101,11 +109,16 @@ impl Registries {
     }
 
     fn location(&self, name: &str) -> Option<&Location> {
-        let exact = self.locations.iter().find(|location| location.name == name);
-        // Docker Hub has several names; a site lists one of them.
-        exact.or_else(|| {
-            self.locations.iter().find(|l| is_docker_hub(&l.name) && is_docker_hub(name))
-        })
+        let find = |fits: &dyn Fn(&Location) -> bool| self.locations.iter().find(|l| fits(l));
+        find(&|l| l.name == name)
+            // Docker Hub has several names; a site lists one of them.
+            .or_else(|| find(&|l| is_docker_hub(&l.name) && is_docker_hub(name)))
+            .or_else(|| {
+                find(&|l| {
+                    let authority = authority(&l.url);
+                    authority == name || is_docker_hub(authority) && is_docker_hub(name)
+                })
+            })
     }
 
     fn at(&self, location: &Location, repository: &str) -> Source {
@@ -115,10 +128,11 @@ impl Registries {
             login_names.push(authority.to_string());
         }
         if is_docker_hub(authority) {
-            login_names.extend(DOCKER_HUB_NAMES.iter().map(ToString::to_string));
+            let others = DOCKER_HUB_NAMES.iter().map(ToString::to_string);
+            login_names.extend(others.filter(|name| *name != location.name && name != authority));
         }
         if self.default.as_deref() == Some(location.name.as_str()) {
-            login_names.push("default".to_string());
+            login_names.push(DEFAULT.to_string());
         }
         Source {
             registry: location.name.clone(),
@@ -133,16 +147,20 @@ impl Registries {
     }
 }
 
-/// Host and port of a URL.
+/// Host and port of a URL; without the port where it is the scheme's own, as users leave it out.
 fn authority(url: &str) -> &str {
-    let rest = url.split_once("://").map_or(url, |(_, rest)| rest);
-    rest.split(['/', '?', '#']).next().unwrap_or(rest)
+    let (scheme, rest) = url.split_once("://").unwrap_or(("https", url));
+    let authority = rest.split(['/', '?', '#']).next().unwrap_or(rest);
+    let own_port = if scheme == "http" { ":80" } else { ":443" };
+    authority.strip_suffix(own_port).unwrap_or(authority)
 }
 
 fn is_docker_hub(host: &str) -> bool {
     DOCKER_HUB_NAMES.contains(&host)
 }
 
+/// What Shifter's clients call the default location in their logins.
+const DEFAULT: &str = "default";
 /// The host that serves Docker Hub's images.
 const DOCKER_HUB: &str = "registry-1.docker.io";
 /// The names that mean it.
@@ -197,6 +215,13 @@ mod tests {
             ),
             ("127.0.0.1:5056/small", "127.0.0.1:5056", "http://127.0.0.1:5056", "small", true),
             ("lab/org/app", "lab", "https://harbor.lab.example:8443/v", "org/app", true),
+            (
+                "harbor.lab.example:8443/org/app",
+                "lab",
+                "https://harbor.lab.example:8443/v",
+                "org/app",
+                true,
+            ),
             ("quay.io/org/app", "quay.io", "https://quay.io", "org/app", false),
             ("localhost:99/a", "localhost:99", "https://localhost:99", "a", false),
         ] {
@@ -228,5 +253,18 @@ mod tests {
         assert!(names("ubuntu").contains(&"default".to_string()));
         assert_eq!(names("lab/a"), ["lab", "harbor.lab.example:8443"]);
         assert_eq!(names("quay.io/a"), ["quay.io"]);
+    }
+
+    #[test]
+    fn the_logins_that_users_keep_are_named_once_each_and_the_location_first() {
+        let kept =
+            |text: &str| registries(true).source(&text.parse().unwrap()).unwrap().kept_logins();
+        assert_eq!(
+            kept("ubuntu"),
+            ["registry-1.docker.io", "docker.io", "index.docker.io", "registry.hub.docker.com"]
+        );
+        assert_eq!(kept("lab/a"), ["lab", "harbor.lab.example:8443"]);
+        assert_eq!(authority("https://r.example:443/v"), "r.example");
+        assert_eq!(authority("http://r.example:443"), "r.example:443");
     }
 }

@@ -9,6 +9,7 @@ use std::thread;
 
 use image_ref::{Access, Sidecar};
 use serde_json::{Value, json};
+use site::registry::Registry;
 use site::{ADMIN, ALICE, BOB, Site, mode, running};
 
 const LOGIN: &[(&str, &str)] = &[("reg", "bob:secret")];
@@ -186,10 +187,11 @@ fn a_registry_that_is_down_or_not_allowed_is_named() {
 #[test]
 fn an_unlisted_registry_is_never_an_inner_one() {
     let site = Site::start();
-    let port = site.registry.url().rsplit_once(':').unwrap().1.to_string();
-    let failed = site.pull_bound(ALICE, &format!("127.0.0.1:{port}/a:1"), &[]);
+    let unlisted = Registry::start();
+    let host = unlisted.url().trim_start_matches("http://").to_string();
+    let failed = site.pull_bound(ALICE, &format!("{host}/a:1"), &[]);
     assert_eq!(failed["failure"]["code"], "registry-not-allowed", "{failed}");
-    assert_eq!(site.registry.resolved(), 0);
+    assert_eq!(unlisted.resolved(), 0);
 }
 
 #[test]
@@ -230,6 +232,58 @@ fn a_private_image_is_for_those_who_can_read_it_themselves() {
     assert_eq!(site.lookup(BOB, "lab/app:1").get("userACL"), json!([ALICE, BOB]));
     assert!(sidecar(&site, &hex).admits(BOB, &[]));
     assert_eq!(site.ask(BOB, "DELETE", "/api/image/c1/docker/lab/app:1/").status, 403);
+}
+
+#[test]
+fn an_image_whose_layers_need_a_login_is_private_though_its_manifest_is_not() {
+    let site = Site::start();
+    let hex = push(&site, "lab/app", "1");
+    site.registry.make_layers_private("lab/app");
+    assert_eq!(site.pull_bound(ALICE, "lab/app:1", LOGIN)["status"], "READY");
+    assert_eq!(sidecar(&site, &hex).access, Access::Listed { uids: vec![ALICE], gids: vec![] });
+    assert_eq!(site.file_names("images/names"), [""; 0]);
+    assert_eq!(site.lookup(BOB, "lab/app:1").status, 404);
+    let refused = site.pull_bound(BOB, "lab/app:1", &[]);
+    assert_eq!(refused["failure"]["code"], "registry-unauthorized", "{refused}");
+    assert!(!sidecar(&site, &hex).admits(BOB, &[]));
+    assert_eq!(site.pull_bound(BOB, "lab/app:1", LOGIN)["status"], "READY");
+    assert_eq!(site.lookup(BOB, "lab/app:1").get("userACL"), json!([ALICE, BOB]));
+    assert!(sidecar(&site, &hex).access != Access::Public);
+}
+
+#[test]
+fn who_may_not_read_an_image_is_told_which_logins_would_be_used() {
+    let site = Site::start();
+    push(&site, "lab/app", "1");
+    site.registry.make_private("lab/app");
+    let host = site.registry.url().trim_start_matches("http://").to_string();
+    let failed = site.pull_bound(ALICE, "lab/app:1", &[]);
+    assert_eq!(failed["failure"]["logins"], json!(["reg", host]), "{failed}");
+    let hint = failed["failure"]["hint"].as_str().unwrap();
+    assert!(hint.contains(&format!("docker login {host}")), "{hint}");
+    let by_host = [(host.as_str(), "bob:secret")];
+    for tag in ["lab/app:1", &format!("{host}/lab/app:1")] {
+        assert_eq!(site.pull_bound(ALICE, tag, &by_host)["status"], "READY", "{tag}");
+    }
+    let failed = site.pull_bound(ALICE, "org/none:1", &[]);
+    assert_eq!(failed["failure"].get("logins"), None, "{failed}");
+}
+
+#[test]
+fn a_second_gateway_leaves_the_first_ones_unfinished_images_alone() {
+    let site = Site::start();
+    push(&site, "org/app", "1");
+    site.registry.hold(true);
+    site.ask(ALICE, "POST", "/api/pull/c1/docker/org/app:1/");
+    let unfinished =
+        site.until(|| Some(site.file_names("images/.partial")).filter(|names| !names.is_empty()));
+    let second = site.program(65534).output().unwrap();
+    assert_eq!(second.status.code(), Some(1), "{second:?}");
+    let said = String::from_utf8(second.stderr).unwrap();
+    assert!(said.contains("another gateway uses"), "{said}");
+    assert_eq!(site.file_names("images/.partial"), unfinished);
+    site.registry.hold(false);
+    assert_eq!(site.pull(ALICE, "org/app:1")["status"], "READY");
 }
 
 #[test]

@@ -20,6 +20,10 @@ pub struct ErrorBody {
     /// What the user can do, where there is something.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub hint: Option<String>,
+    /// The names under which a login for the registry would be used, the location's own name first; only where
+    /// the registry refused for want of a login.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub logins: Vec<String>,
 }
 
 impl ErrorBody {
@@ -31,6 +35,7 @@ impl ErrorBody {
             message: String::new(),
             code,
             hint: None,
+            logins: Vec::new(),
         }
     }
 
@@ -38,6 +43,13 @@ impl ErrorBody {
     #[must_use]
     pub fn with_hint(mut self, hint: impl Into<String>) -> Self {
         self.hint = Some(hint.into());
+        self
+    }
+
+    /// Adds the names under which a login for the registry would be used.
+    #[must_use]
+    pub fn with_logins(mut self, logins: Vec<String>) -> Self {
+        self.logins = logins;
         self
     }
 }
@@ -141,5 +153,15 @@ mod tests {
             assert_eq!(serde_json::to_string(code).unwrap(), format!("\"{code}\""));
         }
         assert_eq!(serde_json::from_str::<Code>("\"from-the-future\"").unwrap(), Code::Unknown);
+    }
+    #[test]
+    fn a_body_without_logins_looks_as_before_and_reads_as_before() {
+        let body = ErrorBody::new(Code::RegistryUnauthorized, "no");
+        let json = serde_json::to_string(&body).unwrap();
+        assert!(!json.contains("logins"), "{json}");
+        assert_eq!(serde_json::from_str::<ErrorBody>(&json).unwrap(), body);
+        let body = body.with_logins(vec!["lab".into(), "registry.lab.example".into()]);
+        let json = serde_json::to_string(&body).unwrap();
+        assert_eq!(serde_json::from_str::<ErrorBody>(&json).unwrap(), body);
     }
 }

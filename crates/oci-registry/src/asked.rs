@@ -12,6 +12,8 @@ pub struct Asked {
     pub repository: String,
     /// What was wanted.
     pub wanted: Wanted,
+    /// The name that login programs know the registry by: host and port, or `docker.io`.
+    pub login: String,
 }
 
 /// What was wanted from a repository.

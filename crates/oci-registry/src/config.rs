@@ -2,6 +2,7 @@
 //!
 //! OCI image specification, image configuration.
 
+use crate::index::parse_platform;
 use crate::json;
 use crate::manifest::Flaw;
 use image_ref::{Digest, Platform};
@@ -42,11 +43,8 @@ pub(crate) fn parse_config(bytes: &[u8], layers: usize) -> Result<ImageConfig, F
     }
     let run = raw.config.unwrap_or_default();
     let config = ImageConfig {
-        platform: Platform {
-            os: raw.os,
-            architecture: raw.architecture,
-            variant: raw.variant.filter(|variant| !variant.is_empty()),
-        },
+        platform: parse_platform(&raw.os, &raw.architecture, raw.variant.as_deref())
+            .map_err(|_| Flaw::Invalid("its configuration names no platform".to_owned()))?,
         created: raw.created,
         env: run.env.unwrap_or_default(),
         entrypoint: run.entrypoint.unwrap_or_default(),

@@ -85,6 +85,16 @@ impl Endpoint {
             _ => self.base.clone(),
         }
     }
+
+    /// The name that `docker login` and `podman login` know the registry by: host and port.
+    pub(crate) fn login_name(&self) -> String {
+        let host = self.base.host_str().unwrap_or_default();
+        match self.base.port() {
+            _ if is_docker_hub(host) => "docker.io".to_owned(),
+            Some(port) => format!("{host}:{port}"),
+            None => host.to_owned(),
+        }
+    }
 }
 
 fn is_docker_hub(host: &str) -> bool {

@@ -113,11 +113,11 @@ impl RegistryError {
         match self {
             Self::Unauthorized { asked, user: None } => Some(format!(
                 "log in with `docker login {0}` or `podman login {0}`, which imgctl reads",
-                asked.registry
+                asked.login
             )),
             Self::Unauthorized { asked, user: Some(_) } => Some(format!(
                 "log in again with `docker login {0}` or `podman login {0}`, or ask for access to {1}",
-                asked.registry, asked.repository
+                asked.login, asked.repository
             )),
             Self::NotFound { similar, .. } if !similar.is_empty() => {
                 Some(format!("its tags include {}", similar.join(", ")))

@@ -6,7 +6,7 @@ use crate::INDEX_LIMIT;
 use crate::json;
 use crate::manifest::{Flaw, RawDescriptor};
 use crate::media_type::{LayerCompression, ManifestKind};
-use image_ref::{Digest, Platform};
+use image_ref::{Digest, Platform, PlatformError};
 use serde::Deserialize;
 
 /// The manifest that was chosen from an index.
@@ -35,7 +35,8 @@ impl From<Flaw> for Unchosen {
 /// Chooses the image for `platform`.
 ///
 /// An image of the very variant is best, then one that names no variant, then the first that fits. Entries without a
-/// platform count only where nothing else fits; those for `unknown/unknown` are attestations (buildkit) and never do.
+/// platform count only where nothing else fits; those for `unknown/unknown` are attestations (buildkit) and never do,
+/// nor do those whose platform is none by its spelling. Of the platforms there are, the first [`OFFERED_LIMIT`] are told.
 pub(crate) fn choose(bytes: &[u8], platform: &Platform) -> Result<Entry, Unchosen> {
     let raw: RawIndex = json::parse(bytes).map_err(Flaw::Invalid)?;
     if raw.manifests.len() > INDEX_LIMIT {
@@ -48,15 +49,15 @@ pub(crate) fn choose(bytes: &[u8], platform: &Platform) -> Result<Entry, Unchose
     let mut offered = Vec::new();
     let mut best: Option<(u8, &RawEntry)> = None;
     for entry in &raw.manifests {
-        let rank = match entry.platform() {
-            Some(there) if there.os == "unknown" => continue,
-            Some(there) => {
+        let rank = match entry.platform.as_ref().map(RawPlatform::checked) {
+            Some(Ok(there)) if there.os != "unknown" => {
                 let rank = rank(platform, &there);
-                if !offered.contains(&there) {
+                if offered.len() < OFFERED_LIMIT && !offered.contains(&there) {
                     offered.push(there);
                 }
                 rank
             }
+            Some(_) => continue,
             None => Some(3),
         };
         if let Some(rank) = rank
@@ -102,16 +103,24 @@ struct RawPlatform {
     variant: Option<String>,
 }
 
-impl RawEntry {
-    fn platform(&self) -> Option<Platform> {
-        let raw = self.platform.as_ref()?;
-        Some(Platform {
-            os: raw.os.clone(),
-            architecture: raw.architecture.clone(),
-            variant: raw.variant.clone().filter(|variant| !variant.is_empty()),
-        })
+impl RawPlatform {
+    fn checked(&self) -> Result<Platform, PlatformError> {
+        parse_platform(&self.os, &self.architecture, self.variant.as_deref())
     }
 }
+
+/// Reads a platform's words as a platform is written: what is not spelt like one never reaches a reader.
+pub(crate) fn parse_platform(
+    os: &str,
+    architecture: &str,
+    variant: Option<&str>,
+) -> Result<Platform, PlatformError> {
+    let variant = variant.filter(|variant| !variant.is_empty());
+    [os, architecture].into_iter().chain(variant).collect::<Vec<_>>().join("/").parse()
+}
+
+/// More platforms than this tell nobody more.
+const OFFERED_LIMIT: usize = 16;
 
 #[cfg(test)]
 mod tests;

@@ -13,7 +13,7 @@ use crate::{
     BlobStream, CONFIG_LIMIT, Credentials, Endpoint, MANIFEST_LIMIT, RegistryError, Timeouts,
 };
 use image_ref::{Digest, Platform, Version};
-use reqwest::header::{ACCEPT, CONTENT_TYPE, HeaderMap, HeaderValue};
+use reqwest::header::{ACCEPT, CONTENT_TYPE, HeaderMap, HeaderValue, RANGE};
 use reqwest::{Response, Url};
 use sha2::{Digest as _, Sha256};
 use std::sync::Arc;
@@ -29,6 +29,8 @@ pub struct Session {
 struct Inner {
     registry: String,
     repository: String,
+    /// What the registry is called by those who log in there.
+    login: String,
     /// Ends with `/v2/<repository>/`.
     base: Url,
     transport: Transport,
@@ -70,6 +72,7 @@ impl Session {
             inner: Arc::new(Inner {
                 registry: endpoint.name.clone(),
                 repository: repository.to_owned(),
+                login: endpoint.login_name(),
                 base,
                 transport: Transport::new(&endpoint, &timeouts)?,
                 authorizer: Authorizer::new(&endpoint, repository, credentials),
@@ -160,6 +163,25 @@ impl Session {
         BlobStream::open(self.clone(), *layer).await
     }
 
+    /// Sees that the registry would give a layer or configuration, without reading more of it than a byte where it knows ranges.
+    ///
+    /// # Errors
+    /// As for [`Session::blob`].
+    pub async fn may_read(&self, blob: &Descriptor) -> Result<(), RegistryError> {
+        let asked = self.asked(Wanted::Layer(blob.digest));
+        let headers = HeaderMap::from_iter([(RANGE, HeaderValue::from_static("bytes=0-0"))]);
+        let path = format!("blobs/{}", blob.digest);
+        let mut patience = Patience::new(&self.inner.timeouts);
+        loop {
+            match self.get_once(&path, &headers).await {
+                Ok(_) => return Ok(()),
+                Err(failure) => {
+                    patience.wait(failure).await.map_err(|failure| failure.about(&asked))?
+                }
+            }
+        }
+    }
+
     /// Whether anything was given out only for the caller's credentials: the image is private then.
     pub fn used_credentials(&self) -> bool {
         self.inner.used_credentials.load(Ordering::Relaxed)
@@ -170,6 +192,7 @@ impl Session {
             registry: self.inner.registry.clone(),
             repository: self.inner.repository.clone(),
             wanted,
+            login: self.inner.login.clone(),
         }
     }
 

@@ -115,9 +115,11 @@ async fn a_login_is_shown_only_where_it_is_asked_for() {
 
     let error = closed.session("org/app", None).resolve(&tag("1.0")).await.unwrap_err();
     assert_eq!(error.to_string(), "registry.example.org has no public repository org/app");
+    // Not the name that the site gave it: `docker login` would not know that.
+    let host = format!("127.0.0.1:{}", closed.port);
     assert_eq!(
         error.hint().unwrap(),
-        "log in with `docker login registry.example.org` or `podman login registry.example.org`, which imgctl reads"
+        format!("log in with `docker login {host}` or `podman login {host}`, which imgctl reads")
     );
     let session = closed.session("org/app", Some(("bob", "wrong")));
     let error = session.resolve(&tag("1.0")).await.unwrap_err();

@@ -64,12 +64,17 @@ impl From<ServiceError> for ApiError {
                     .with_hint("name the registry too: docker:host/name:tag")
             }
             ServiceError::AccessList { .. } => bad_request(text),
-            ServiceError::Pull(failure) => failure.error.body(&failure.reference),
+            ServiceError::Pull(failure) => failure.error.body(&failure.reference, &[]),
             ServiceError::Store(error) => {
                 storage("the gateway's store failed", store_code(error), error)
             }
             ServiceError::ImageDir(error) => {
                 storage("the image directory failed", dir_code(error), error)
+            }
+            ServiceError::Silent { seconds } => {
+                error!("{text} within {seconds} s");
+                ErrorBody::new(Code::StorageError, text)
+                    .with_hint("tell the administrators; the gateway's log says more")
             }
             ServiceError::Thread(error) => storage("the gateway failed", Code::Internal, error),
         };
@@ -96,7 +101,7 @@ pub(super) fn of_munge(error: &MungeError) -> ErrorBody {
     if error.is_about_credential() {
         return unauthenticated(error.to_string());
     }
-    error!("cannot check credentials: {error}");
+    error!("cannot check credentials: {}", chain(error));
     ErrorBody::new(Code::Unavailable, format!("the gateway cannot check who you are: {error}"))
         .with_hint("tell the administrators that munged is down on the gateway's host")
 }

@@ -56,7 +56,10 @@ pub(super) async fn health(State(app): State<Arc<App>>) -> (StatusCode, Json<Hea
 }
 
 async fn check(app: &App) -> Health {
-    let store = app.store.check().await.map_err(|error| chain(&error));
+    let store = match tokio::time::timeout(CHECK_TIMEOUT, app.store.check()).await {
+        Ok(result) => result.map_err(|error| chain(&error)),
+        Err(_) => Err(no_answer()),
+    };
     let mut parts = vec![Part::new("store".into(), store)];
     for system in app.systems.values() {
         let dir = Arc::clone(&system.dir);
@@ -92,8 +95,12 @@ async fn within_deadline(
     match tokio::time::timeout(CHECK_TIMEOUT, tokio::task::spawn_blocking(work)).await {
         Ok(Ok(result)) => result,
         Ok(Err(_)) => Err("the check failed".into()),
-        Err(_) => Err(format!("no answer within {} s", CHECK_TIMEOUT.as_secs())),
+        Err(_) => Err(no_answer()),
     }
+}
+
+fn no_answer() -> String {
+    format!("no answer within {} s", CHECK_TIMEOUT.as_secs())
 }
 
 /// Which program answers.

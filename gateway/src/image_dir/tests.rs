@@ -91,6 +91,12 @@ fn a_name_points_at_one_image_and_moves_in_one_step() {
         dir.link(&reference, &digest).unwrap();
         assert_eq!(std::fs::read_link(&path).unwrap(), Path::new(&digest.hex().to_string()));
     }
+    dir.unlink_from(&reference, &Digest::from_bytes([1; 32])).unwrap();
+    assert!(std::fs::read_link(&path).is_ok(), "it is about another image by now");
+    dir.unlink_from(&reference, &Digest::from_bytes([2; 32])).unwrap();
+    assert!(std::fs::read_link(&path).is_err());
+    dir.unlink_from(&reference, &Digest::from_bytes([2; 32])).unwrap();
+    dir.link(&reference, &Digest::from_bytes([1; 32])).unwrap();
     dir.unlink(&reference).unwrap();
     dir.unlink(&reference).unwrap();
     assert_eq!(names(&root.path().join(NAMES_DIRECTORY)), [""; 0]);

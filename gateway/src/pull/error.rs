@@ -32,6 +32,14 @@ pub enum PullError {
     /// The pull took longer than it may.
     #[error("the pull took longer than the {0} s that this site allows")]
     Deadline(u64),
+    /// The registry did not say in time what the reference stands for.
+    #[error("{registry} did not say within {seconds} s what it has under this name")]
+    Unanswered {
+        /// The registry, as the user knows it.
+        registry: String,
+        /// How long it was waited for.
+        seconds: u64,
+    },
     /// The gateway is shutting down.
     #[error("the gateway is shutting down")]
     Interrupted,
@@ -56,14 +64,17 @@ impl PullError {
         }
     }
 
-    /// What the user is told.
-    pub fn body(&self, reference: &ImageRef) -> ErrorBody {
+    /// What the user is told; `logins` are the names under which a login for the registry would be used.
+    pub fn body(&self, reference: &ImageRef, logins: &[String]) -> ErrorBody {
         let body =
             |code, why: String| ErrorBody::new(code, format!("cannot pull {reference}: {why}"));
         match self {
             Self::Registry(error) => {
-                let mut body = body(registry_code(error), error.to_string());
-                body.hint = error.hint();
+                let mut body = body(registry_code(error), chain(error));
+                body.hint = error.hint().map(|hint| printable(&hint));
+                if body.code == Code::RegistryUnauthorized {
+                    body.logins = logins.to_vec();
+                }
                 body
             }
             Self::Convert(error) if is_full(error) => no_room(reference),
@@ -80,12 +91,15 @@ impl PullError {
             Self::Store(_) => body(Code::StorageError, "the gateway's store failed".into())
                 .with_hint("tell the administrators; the gateway's log says more"),
             Self::Limit(_) | Self::Deadline(_) => body(Code::LimitExceeded, self.to_string()),
+            Self::Unanswered { .. } => {
+                body(Code::RegistryUnreachable, self.to_string()).with_hint("try again later")
+            }
             Self::Interrupted => body(Code::Interrupted, self.to_string())
                 .with_hint("the pull goes on when the gateway is back; ask again then"),
             Self::Removed => body(Code::NotFound, self.to_string()).with_hint("pull it again"),
             Self::Panic => body(Code::Internal, self.to_string())
                 .with_hint("tell the administrators; the gateway's log says more"),
-            Self::Shared(error) => error.body(reference),
+            Self::Shared(error) => error.body(reference, logins),
         }
     }
 }
@@ -143,7 +157,7 @@ fn convert_code(error: &ConvertError) -> Code {
     }
 }
 
-/// An error and everything that caused it, in one line.
+/// An error and everything that caused it, in one line that whoever caused it cannot break.
 pub fn chain(error: &dyn std::error::Error) -> String {
     let mut text = error.to_string();
     let mut source = error.source();
@@ -152,5 +166,33 @@ pub fn chain(error: &dyn std::error::Error) -> String {
         text.push_str(&error.to_string());
         source = error.source();
     }
-    text
+    printable(&text)
+}
+
+/// Escapes what would start a new line, steer a terminal or turn the direction of a text.
+fn printable(text: &str) -> String {
+    let steers = |c: char| {
+        c.is_control()
+            || matches!(c, '\u{2028}' | '\u{2029}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
+    };
+    text.chars().fold(String::with_capacity(text.len()), |mut line, c| {
+        if steers(c) {
+            line.extend(c.escape_default());
+        } else {
+            line.push(c);
+        }
+        line
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_a_registry_says_stays_on_its_line() {
+        let error = PullError::Limit("a\nINFO forged\r\u{1b}[2J\u{202e}\u{9b}ü`".into());
+        let line = chain(&error);
+        assert!(line.ends_with(r"a\nINFO forged\r\u{1b}[2J\u{202e}\u{9b}ü`"), "{line}");
+    }
 }

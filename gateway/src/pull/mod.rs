@@ -1,7 +1,7 @@
 //! One pull, as seven calls: resolve, choose the platform, configuration, ensure layers, apply changesets, pack,
 //! publish.
 //!
-//! `queue` decides which pulls there are and who joins which; `worker` does one. Knows nothing of HTTP or of callers'
+//! `queue` decides which pulls there are and who joins which; `worker` does one; `workers` says whose turn it is. Knows nothing of HTTP or of callers'
 //! rights beyond the grant it is given.
 
 mod convert;
@@ -9,6 +9,7 @@ pub mod error;
 pub mod progress;
 pub mod queue;
 mod worker;
+mod workers;
 
 use std::sync::Arc;
 use std::time::Instant;
@@ -36,15 +37,20 @@ pub(crate) struct Found {
     session: Arc<Session>,
     resolved: Resolved,
     manifest: Manifest,
-    /// Whether it can be read without credentials.
-    public: bool,
     source: Source,
+}
+
+impl Found {
+    /// Whether nothing of what was read so far needed the caller's login.
+    pub(crate) fn is_public(&self) -> bool {
+        !self.session.used_credentials()
+    }
 }
 
 /// Finds out what a reference stands for: the first two calls.
 ///
-/// Small and quick: whoever wants an image makes these calls with their own credentials, and so proves that they may
-/// have it.
+/// Small and quick: whoever wants an image makes these calls with their own credentials. That alone does not prove that
+/// they may have it, see [`prove`].
 pub(crate) async fn resolve(
     system: &System,
     reference: &ImageRef,
@@ -54,8 +60,17 @@ pub(crate) async fn resolve(
     let session = open_session(&source, login)?;
     let resolved = session.resolve(reference.version()).await?;
     let manifest = session.manifest_for(&resolved, &system.platform).await?;
-    let public = !session.used_credentials();
-    Ok(Found { session: Arc::new(session), resolved, manifest, public, source })
+    Ok(Found { session: Arc::new(session), resolved, manifest, source })
+}
+
+/// Sees that the caller can read the whole image from the registry, for who gets one that somebody else has read.
+///
+/// A registry may give everybody the manifest and want a login for the layers alone.
+pub(crate) async fn prove(found: &Found) -> Result<(), PullError> {
+    for blob in std::iter::once(&found.manifest.config).chain(&found.manifest.layers) {
+        found.session.may_read(blob).await?;
+    }
+    Ok(())
 }
 
 fn open_session(source: &Source, login: Option<Login>) -> Result<Session, RegistryError> {
@@ -119,6 +134,8 @@ pub(crate) async fn make(
     .await?;
 
     progress.status(Status::Transfer, "publishing");
+    // Only now is it known: everything has been read.
+    let grant = Grant { public: found.is_public(), ..grant.clone() };
     let image = Image {
         system: system.name.clone(),
         digest: found.manifest.digest,

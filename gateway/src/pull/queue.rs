@@ -9,14 +9,15 @@ use std::time::{Duration, Instant};
 
 use gateway_api::{PullEvent, Status};
 use image_ref::{Digest, ImageRef};
-use tokio::sync::{Semaphore, watch};
+use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tracing::{info, warn};
 
-use super::error::PullError;
+use super::error::{PullError, chain};
 use super::progress::Progress;
 use super::worker;
+use super::workers::Workers;
 use crate::config::{Limits, SystemName};
 use crate::credentials::Login;
 use crate::registries::{Registries, Source};
@@ -34,7 +35,7 @@ pub struct Queue {
 pub(super) struct Shared {
     pub(super) store: Arc<dyn Store>,
     pub(super) limits: Limits,
-    pub(super) workers: Semaphore,
+    pub(super) workers: Workers,
     /// Cancelled when the gateway shuts down.
     pub(super) stop: CancellationToken,
     pub(super) tasks: TaskTracker,
@@ -131,7 +132,7 @@ impl Queue {
         let shared = Shared {
             store,
             limits,
-            workers: Semaphore::new(workers),
+            workers: Workers::new(workers),
             stop: CancellationToken::new(),
             tasks: TaskTracker::new(),
             conversions: Mutex::default(),
@@ -226,9 +227,9 @@ impl Queue {
                     count += 1;
                 }
                 _ => {
-                    let failure = PullError::Interrupted.body(&reference);
+                    let failure = PullError::Interrupted.body(&reference, &[]);
                     if let Err(error) = self.shared.store.fail(&ticket, &failure).await {
-                        warn!(image.ref = %reference, "cannot record that a pull was interrupted: {error}");
+                        warn!(image.ref = %reference, "cannot record that a pull was interrupted: {}", chain(&error));
                     }
                 }
             }

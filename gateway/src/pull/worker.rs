@@ -11,7 +11,7 @@ use tracing::{info, warn};
 use super::error::{PullError, chain};
 use super::progress::Progress;
 use super::queue::{Attempt, Conversion, Order, Shared, locked};
-use super::{Found, blocking, make, resolve, sidecar};
+use super::{Found, blocking, make, prove, resolve, sidecar};
 use crate::store::record::{Grant, Image, Moment, Ticket};
 use crate::store::{Claim, StoreError};
 use crate::system::System;
@@ -26,6 +26,7 @@ pub(super) async fn run(
     let began = Instant::now();
     let reference = attempt.key.reference.clone();
     let uid = order.grant.by;
+    let logins = order.source.kept_logins();
     let work = tokio::spawn(pull(Arc::clone(&shared), Arc::clone(&attempt), order, ticket));
     let result = match work.await {
         Ok(result) => result,
@@ -43,7 +44,7 @@ pub(super) async fn run(
         }
         Err(Ended { ticket, error }) => {
             warn!(image.ref = %reference, caller.uid = uid, duration_ms, "pull of {reference} failed: {}", chain(&error));
-            let failure = error.body(&reference);
+            let failure = error.body(&reference, &logins);
             if let Some(ticket) = ticket
                 && let Err(error) = shared.store.fail(&ticket, &failure).await
             {
@@ -75,8 +76,11 @@ async fn pull(
             Claimed::Made(image) => return Ok(*image),
         },
     };
-    let work = fetch(&shared, &attempt, order, &ticket);
-    work.await.map_err(|error| Ended { ticket: Some(ticket), error })
+    let held = ticket.clone();
+    // A task of its own: where it panics, the ticket is still there to say so.
+    let work = tokio::spawn(async move { fetch(&shared, &attempt, order, &held).await });
+    let result = work.await.unwrap_or(Err(PullError::Panic));
+    result.map_err(|error| Ended { ticket: Some(ticket), error })
 }
 
 enum Claimed {
@@ -117,27 +121,42 @@ async fn fetch(
     let Order { system, reference, source, login, grant } = order;
     let progress = &attempt.progress;
     progress.status(Status::Pending, format!("asking {} for {reference}", source.registry));
-    let asked = resolve(&system, &reference, source, login);
+    let registry = source.registry.clone();
+    let asked = answered(RESOLVE, registry, resolve(&system, &reference, source, login));
     let found = tokio::select! {
         () = shared.stop.cancelled() => return Err(PullError::Interrupted),
         found = with_heartbeat(shared, ticket, progress, asked) => Arc::new(found?),
     };
     let digest = found.manifest.digest;
     progress.digest(digest);
-    let grant = Grant { public: found.public, ..grant };
     for _ in 0..TRIES {
-        let image = match present(shared, &system, digest).await? {
-            Some(image) => image,
+        let (image, own) = match present(shared, &system, digest).await? {
+            Some(image) => (image, false),
             None => {
                 let made = converted(shared, &system, &found, &grant, &reference, progress);
                 with_heartbeat(shared, ticket, progress, made).await?
             }
         };
+        if image.is_private() && !own {
+            with_heartbeat(shared, ticket, progress, prove(&found)).await?;
+        }
+        let public = !image.is_private() || found.is_public();
+        let grant = Grant { public, ..grant.clone() };
         if let Some(image) = record(shared, &system, ticket, &image, &grant).await? {
             return Ok(image);
         }
     }
     Err(PullError::Removed)
+}
+
+/// Gives up on a registry that does not answer, or by drops.
+async fn answered<T>(
+    deadline: Duration,
+    registry: String,
+    work: impl Future<Output = Result<T, PullError>>,
+) -> Result<T, PullError> {
+    let silent = |_| Err(PullError::Unanswered { registry, seconds: deadline.as_secs() });
+    tokio::time::timeout(deadline, work).await.unwrap_or_else(silent)
 }
 
 /// Does some work and meanwhile keeps the store's picture of the pull, and the lease on it, up to date.
@@ -153,7 +172,7 @@ async fn with_heartbeat<T>(
     }
 }
 
-/// Ends only with an error.
+/// Ends only where the pull is no longer ours.
 async fn beat(shared: &Shared, ticket: &Ticket, progress: &Progress) -> StoreError {
     let mut watch = progress.watch();
     let mut shown = Status::Init;
@@ -173,8 +192,13 @@ async fn beat(shared: &Shared, ticket: &Ticket, progress: &Progress) -> StoreErr
                 }
             }
         }
-        if let Err(error) = shared.store.advance(ticket, shown, LEASE).await {
-            return error;
+        match shared.store.advance(ticket, shown, LEASE).await {
+            Ok(()) => {}
+            Err(error @ StoreError::Lost(_)) => return error,
+            // The lease outlasts a beat or two that failed; the pull itself needs the store only at its end.
+            Err(error) => {
+                warn!(image.ref = %ticket.key.reference, "cannot record how far a pull is: {}", chain(&error));
+            }
         }
     }
 }
@@ -193,7 +217,7 @@ async fn present(
     Ok(there.then_some(image))
 }
 
-/// Joins the conversion of this digest, or begins one, and waits for its image.
+/// Joins the conversion of this digest, or begins one, and waits for its image; says too whether it was begun here.
 async fn converted(
     shared: &Arc<Shared>,
     system: &Arc<System>,
@@ -201,15 +225,17 @@ async fn converted(
     grant: &Grant,
     reference: &ImageRef,
     progress: &Progress,
-) -> Result<Image, PullError> {
-    let mut conversion = join_conversion(shared, system, found, grant, reference);
+) -> Result<(Image, bool), PullError> {
+    let (mut conversion, own) = join_conversion(shared, system, found, grant, reference);
     let mut events = conversion.progress.watch();
     loop {
         tokio::select! {
             changed = conversion.result.changed() => {
                 let result = conversion.result.borrow_and_update().clone();
                 match (result, changed) {
-                    (Some(result), _) => return result.map_err(PullError::Shared),
+                    (Some(result), _) => {
+                        return result.map(|image| (image, own)).map_err(PullError::Shared);
+                    }
                     // Its task ended without a word.
                     (None, Err(_)) => return Err(PullError::Panic),
                     (None, Ok(())) => {}
@@ -226,11 +252,11 @@ fn join_conversion(
     found: &Arc<Found>,
     grant: &Grant,
     reference: &ImageRef,
-) -> Conversion {
+) -> (Conversion, bool) {
     let key = (system.name.clone(), found.manifest.digest);
     let mut conversions = locked(&shared.conversions);
     if let Some(running) = conversions.get(&key) {
-        return running.clone();
+        return (running.clone(), false);
     }
     let (say, result) = watch::channel(None);
     let conversion = Conversion { progress: Arc::new(Progress::begin()), result };
@@ -251,7 +277,7 @@ fn join_conversion(
         locked(&shared.conversions).remove(&key);
         say.send_replace(Some(result.map_err(Arc::new)));
     });
-    conversion
+    (conversion, true)
 }
 
 /// Waits for its turn and makes the image.
@@ -265,10 +291,9 @@ async fn convert(
     progress.status(Status::Pending, "waiting for its turn");
     let turn = tokio::select! {
         () = shared.stop.cancelled() => return Err(PullError::Interrupted),
-        turn = shared.workers.acquire() => turn,
+        turn = shared.workers.turn(grant.by) => turn,
     };
-    // The semaphore is never closed.
-    let _turn = turn.map_err(|_| PullError::Interrupted)?;
+    let _turn = turn.ok_or(PullError::Interrupted)?;
     let limit = shared.limits.pull_seconds;
     tokio::select! {
         // The conversion ends by itself once its downloads have; nobody waits for it.
@@ -312,7 +337,26 @@ async fn record(
 /// How long a pull stays ours without a sign of life; its worker gives one thrice as often.
 pub(super) const LEASE: Duration = Duration::from_secs(90);
 
+/// How long a registry may take to say what a reference stands for: some kilobytes, with all tries and redirects.
+const RESOLVE: Duration = Duration::from_secs(120);
+
 const BETWEEN_CLAIMS: Duration = Duration::from_secs(1);
 
 /// How often an image is made anew that somebody removes before it is recorded.
 const TRIES: usize = 3;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use gateway_api::Code;
+
+    #[tokio::test]
+    async fn a_registry_that_never_answers_is_given_up_and_named() {
+        let silent = std::future::pending::<Result<(), PullError>>();
+        let error = answered(Duration::from_millis(5), "lab".into(), silent).await.unwrap_err();
+        let body = error.body(&"docker:lab/app:1".parse().unwrap(), &[]);
+        assert_eq!(body.code, Code::RegistryUnreachable);
+        assert!(body.error.starts_with("cannot pull docker:lab/app:1: lab did not"), "{body:?}");
+        assert!(answered(RESOLVE, "lab".into(), async { Ok(()) }).await.is_ok());
+    }
+}

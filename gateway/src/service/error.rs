@@ -60,6 +60,12 @@ pub enum ServiceError {
     /// The image directory failed.
     #[error(transparent)]
     ImageDir(#[from] ImageDirError),
+    /// The image directory does not answer: a file system that hangs.
+    #[error("the image directory does not answer")]
+    Silent {
+        /// How long it was waited for.
+        seconds: u64,
+    },
     /// A thread ended before its work did.
     #[error("a thread of the gateway failed")]
     Thread(#[from] tokio::task::JoinError),

@@ -1,9 +1,10 @@
 //! Images that are there: finding, listing, inspecting and deleting them.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use gateway_api::{Details, Record, Removed};
-use image_ref::{ImageRef, Kind};
+use image_ref::{Digest, ImageRef, Kind};
 use tracing::info;
 
 use super::access::{Caller, Rights};
@@ -95,7 +96,7 @@ impl Images {
             let reference = reference.clone();
             return Err(ServiceError::NotOwner { reference, owner: image.owner });
         }
-        let removed = self.remove_unchecked(system, reference).await?;
+        let removed = self.remove_unchecked(system, reference, image.digest).await?;
         info!(image.ref = %reference, image.digest = %removed.digest, caller.uid = caller.uid, "deleted {reference}");
         Ok(removed)
     }
@@ -115,7 +116,8 @@ impl Images {
             return Ok(Some(false));
         }
         let Some(image) = self.store.image(&system.name, reference).await? else { return Ok(None) };
-        match self.remove_unchecked(system, &ImageRef::from_digest(image.digest)).await {
+        let whole = ImageRef::from_digest(image.digest);
+        match self.remove_unchecked(system, &whole, image.digest).await {
             Ok(_) => {
                 info!(image.ref = %reference, image.digest = %image.digest, caller.uid = caller.uid, "expired {reference}");
                 Ok(Some(true))
@@ -127,27 +129,36 @@ impl Images {
 
     /// Files before rows: a crash between the two leaves an image whose file is known to be gone, never a file that
     /// nobody knows of.
+    ///
+    /// `digest` is the image that the caller may delete: a reference that has moved to another one stays.
     async fn remove_unchecked(
         &self,
         system: &System,
         reference: &ImageRef,
+        digest: Digest,
     ) -> Result<Removed, ServiceError> {
         let gone = || ServiceError::NotFound(reference.clone());
-        let find = async || self.store.image(&system.name, reference).await;
-        let digest = find().await?.ok_or_else(gone)?.digest;
         let _lock = system.lock(&digest).await;
         // Under the lock once more: a pull may have moved the reference.
-        let image = find().await?.filter(|image| image.digest == digest).ok_or_else(gone)?;
+        let found = self.store.image(&system.name, reference).await?;
+        let image = found.filter(|image| image.digest == digest).ok_or_else(gone)?;
         let last = reference.kind() == Kind::Id || image.tags.len() <= 1;
         let (dir, tags, named) = (Arc::clone(&system.dir), image.tags, reference.clone());
         tokio::task::spawn_blocking(move || {
             for tag in tags.iter().filter(|tag| last || tag.reference == named) {
-                dir.unlink(&tag.reference)?;
+                dir.unlink_from(&tag.reference, &digest)?;
             }
             if last { dir.remove(&digest) } else { Ok(()) }
         })
         .await??;
-        let left = self.store.remove(&system.name, reference).await?.ok_or_else(gone)?;
+        // A pull of another image, under another lock, may have moved the reference even now.
+        let Some(left) = self.store.remove(&system.name, reference, &digest).await? else {
+            if last {
+                let whole = ImageRef::from_digest(digest);
+                self.store.remove(&system.name, &whole, &digest).await?;
+            }
+            return Err(gone());
+        };
         let remaining = left.tags.iter().map(|tag| tag.reference.to_string()).collect();
         Ok(Removed { tag: reference.to_string(), digest, remaining })
     }
@@ -161,8 +172,11 @@ impl Images {
     ) -> Result<Image, ServiceError> {
         let image = self.visible(system, caller, reference).await?;
         let (dir, digest, size) = (Arc::clone(&system.dir), image.digest, image.content.size);
-        let there = tokio::task::spawn_blocking(move || dir.holds(&digest, size)).await??;
-        if there { Ok(image) } else { Err(ServiceError::FileGone(reference.clone())) }
+        if answer(PATIENCE, move || dir.holds(&digest, size)).await?? {
+            Ok(image)
+        } else {
+            Err(ServiceError::FileGone(reference.clone()))
+        }
     }
 
     async fn visible(
@@ -178,8 +192,36 @@ impl Images {
     }
 }
 
+/// Asks the file system on a thread that may hang, without hanging with it.
+async fn answer<T: Send + 'static>(
+    patience: Duration,
+    ask: impl FnOnce() -> T + Send + 'static,
+) -> Result<T, ServiceError> {
+    match tokio::time::timeout(patience, tokio::task::spawn_blocking(ask)).await {
+        Ok(answer) => Ok(answer?),
+        Err(_) => Err(ServiceError::Silent { seconds: patience.as_secs() }),
+    }
+}
+
+/// How long the image directory may take to say whether a file is there.
+const PATIENCE: Duration = Duration::from_secs(5);
+
 impl std::fmt::Debug for Images {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Images").finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_file_system_that_hangs_does_not_hang_its_caller() {
+        let (release, hold) = std::sync::mpsc::channel::<()>();
+        let asked = answer(Duration::from_millis(10), move || hold.recv().is_err()).await;
+        assert!(matches!(asked, Err(ServiceError::Silent { .. })), "{asked:?}");
+        drop(release);
+        assert!(answer(PATIENCE, || true).await.unwrap());
     }
 }

@@ -167,17 +167,21 @@ async fn removing_the_last_tag_removes_the_image(store: &dyn Store) {
     pull(store, "a:1", 1).await;
     pull(store, "a:2", 1).await;
     let c1 = system("c1");
-    assert_eq!(store.remove(&c1, &reference("a:9")).await.unwrap(), None);
-    let left = store.remove(&c1, &reference("a:1")).await.unwrap().unwrap();
+    let one = image(1).digest;
+    assert_eq!(store.remove(&c1, &reference("a:9"), &one).await.unwrap(), None);
+    let other = image(2).digest;
+    assert_eq!(store.remove(&c1, &reference("a:1"), &other).await.unwrap(), None, "it moved");
+    assert_eq!(store.image(&c1, &reference("a:1")).await.unwrap().unwrap().digest, one);
+    let left = store.remove(&c1, &reference("a:1"), &one).await.unwrap().unwrap();
     assert_eq!(left.tags.len(), 1);
     assert!(store.image(&c1, &reference("a:1")).await.unwrap().is_none());
     assert!(store.image(&c1, &reference("a:2")).await.unwrap().is_some());
-    let left = store.remove(&c1, &reference("a:2")).await.unwrap().unwrap();
+    let left = store.remove(&c1, &reference("a:2"), &one).await.unwrap().unwrap();
     assert_eq!(left.tags, []);
     assert_eq!(store.images(&c1).await.unwrap(), []);
     let both = pull(store, "a:1", 1).await;
     pull(store, "a:2", 1).await;
-    store.remove(&c1, &ImageRef::from_digest(both.digest)).await.unwrap().unwrap();
+    store.remove(&c1, &ImageRef::from_digest(both.digest), &both.digest).await.unwrap().unwrap();
     assert_eq!(store.images(&c1).await.unwrap(), []);
     assert_eq!(store.image(&c1, &reference("a:2")).await.unwrap(), None);
 }
@@ -192,7 +196,7 @@ async fn systems_do_not_see_each_other(store: &dyn Store) {
     let found = async |name| store.image(&system(name), &reference("a")).await.unwrap().unwrap();
     assert_eq!(found("c1").await.digest, image(1).digest);
     assert_eq!(found("c2").await.digest, image(2).digest);
-    store.remove(&system("c2"), &reference("a")).await.unwrap();
+    store.remove(&system("c2"), &reference("a"), &image(2).digest).await.unwrap();
     found("c1").await;
 }
 

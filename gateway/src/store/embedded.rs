@@ -12,7 +12,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use gateway_api::{ErrorBody, Status};
-use image_ref::{ImageRef, Kind, Version};
+use image_ref::{Digest, ImageRef, Kind, Version};
 use rusqlite::{Connection, OptionalExtension, Transaction, TransactionBehavior, params};
 
 use super::record::{Grant, Image, Moment, Pull, PullKey, Ticket};
@@ -278,10 +278,14 @@ impl Store for Embedded {
         &self,
         system: &SystemName,
         reference: &ImageRef,
+        digest: &Digest,
     ) -> Result<Option<Image>, StoreError> {
-        let (system, reference) = (system.clone(), reference.clone());
+        let (system, reference, digest) = (system.clone(), reference.clone(), *digest);
         self.write("remove an image", move |db| {
-            let Some(mut image) = find(db, &system, &reference)? else { return Ok(None) };
+            let found = find(db, &system, &reference)?;
+            let Some(mut image) = found.filter(|image| image.digest == digest) else {
+                return Ok(None);
+            };
             if reference.kind() == Kind::Id {
                 image.tags.clear();
             } else {

@@ -12,7 +12,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use gateway_api::{ErrorBody, Status};
-use image_ref::ImageRef;
+use image_ref::{Digest, ImageRef};
 
 use crate::config::SystemName;
 use record::{Grant, Image, Pull, PullKey, Ticket};
@@ -78,11 +78,12 @@ pub trait Store: Send + Sync {
     async fn take_over(&self, lease: Duration) -> Result<Vec<(Ticket, Pull)>, StoreError>;
 
     /// Removes a reference, or with `id:` an image and all its references. An image that loses its last reference
-    /// so is removed too. `None` where there is no such reference.
+    /// so is removed too. `None`, and nothing changed, where the reference does not stand for this digest (any more).
     async fn remove(
         &self,
         system: &SystemName,
         reference: &ImageRef,
+        digest: &Digest,
     ) -> Result<Option<Image>, StoreError>;
 
     /// Asks the store for a sign of life, by a read and a write.

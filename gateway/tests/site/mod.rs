@@ -3,6 +3,7 @@
 //! Needs to be root, to speak as several users.
 #![allow(dead_code, unreachable_pub, reason = "each test program uses its part")]
 
+#[path = "../../../crates/munge/tests/munged/mod.rs"]
 mod munged;
 pub mod registry;
 

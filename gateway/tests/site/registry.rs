@@ -30,10 +30,13 @@ struct Content {
     manifests: HashMap<(String, String), Bytes>,
     blobs: HashMap<String, Bytes>,
     private: HashSet<String>,
+    /// Repositories whose manifests and configurations anybody may read, and their layers `bob` alone.
+    private_layers: HashSet<String>,
+    layers: HashSet<String>,
     /// How often each blob was fetched.
     fetched: HashMap<String, usize>,
     resolved: usize,
-    /// Blobs stop in their middle while this is set.
+    /// Layers stop in their middle while this is set.
     held: bool,
     /// Blobs have a wrong byte.
     broken: bool,
@@ -83,6 +86,7 @@ impl Registry {
         .to_string();
         let name = digest(manifest.as_bytes());
         let mut state = self.state.lock().unwrap();
+        state.layers.insert(digest(&layer));
         for blob in [layer, config.into_bytes()] {
             state.blobs.insert(digest(&blob), blob.into());
         }
@@ -98,7 +102,12 @@ impl Registry {
         self.state.lock().unwrap().private.insert(repository.to_string());
     }
 
-    /// Stops blobs in their middle, or lets them go on.
+    /// Lets anybody read a repository's manifests, and only `bob` its layers.
+    pub fn make_layers_private(&self, repository: &str) {
+        self.state.lock().unwrap().private_layers.insert(repository.to_string());
+    }
+
+    /// Stops layers in their middle, or lets them go on.
     pub fn hold(&self, held: bool) {
         self.state.lock().unwrap().held = held;
     }
@@ -133,7 +142,9 @@ async fn serve(
     let mut content = state.lock().unwrap();
     let login = headers.get("authorization").and_then(|value| value.to_str().ok());
     // "bob:secret" in base64.
-    if content.private.contains(repository) && login != Some("Basic Ym9iOnNlY3JldA==") {
+    let private = content.private.contains(repository)
+        || content.private_layers.contains(repository) && content.layers.contains(name);
+    if private && login != Some("Basic Ym9iOnNlY3JldA==") {
         let challenge = [("www-authenticate", "Basic realm=\"test\"")];
         return (StatusCode::UNAUTHORIZED, challenge).into_response();
     }
@@ -149,7 +160,10 @@ async fn serve(
             }
         };
     }
-    *content.fetched.entry(name.to_string()).or_default() += 1;
+    // Who only looks whether it may be read does not download it.
+    if headers.get("range").is_none_or(|range| range != "bytes=0-0") {
+        *content.fetched.entry(name.to_string()).or_default() += 1;
+    }
     let Some(blob) = content.blobs.get(name).cloned() else {
         return StatusCode::NOT_FOUND.into_response();
     };
@@ -158,12 +172,13 @@ async fn serve(
         let last = bytes.len() - 1;
         bytes[last] ^= 1;
     }
+    let layer = content.layers.contains(name);
     drop(content);
-    slowly(state, bytes.into())
+    slowly(state, layer, bytes.into())
 }
 
 /// The first half at once, the second when nothing holds it.
-fn slowly(state: Shared, bytes: Bytes) -> Response {
+fn slowly(state: Shared, layer: bool, bytes: Bytes) -> Response {
     let half = bytes.len() / 2;
     let length = bytes.len();
     let parts = stream::unfold(0, move |part| {
@@ -172,7 +187,7 @@ fn slowly(state: Shared, bytes: Bytes) -> Response {
             match part {
                 0 => Some((Ok::<_, std::io::Error>(bytes.slice(..half)), 1)),
                 1 => {
-                    while state.lock().unwrap().held {
+                    while layer && state.lock().unwrap().held {
                         tokio::time::sleep(Duration::from_millis(10)).await;
                     }
                     Some((Ok(bytes.slice(half..)), 2))

@@ -89,3 +89,16 @@ proptest! {
         let _ = choose(&bytes, &"linux/amd64".parse().unwrap());
     }
 }
+
+#[test]
+fn a_platform_that_is_none_by_its_spelling_is_passed_over_and_not_repeated() {
+    let forged = "linux/arm64\nINFO pulled docker:evil:1 by root";
+    let long = format!("linux/{}", "a".repeat(200_000));
+    let entries =
+        [entry('a', Some(forged)), entry('b', Some(&long)), entry('c', Some("linux/s390x"))];
+    let Err(Unchosen::NoPlatform(offered)) = chosen(&entries, "linux/amd64") else { panic!() };
+    assert_eq!(offered, ["linux/s390x".parse().unwrap()]);
+    let many: Vec<Value> = (0..100).map(|n| entry('a', Some(&format!("linux/cpu{n}")))).collect();
+    let Err(Unchosen::NoPlatform(offered)) = chosen(&many, "linux/amd64") else { panic!() };
+    assert_eq!(offered.len(), OFFERED_LIMIT);
+}
