@@ -17,6 +17,9 @@ use udiroot_conf::volume;
 /// # Errors
 /// See [`TaskError`]; then the task must not start.
 pub(crate) fn enter(spank: &mut Handle<'_>, entry: &Entry) -> Result<(), TaskError> {
+    if entry.digest.is_some() && !entry.is_script && says_front_end(spank)? {
+        return hand_to_front_end(spank, entry);
+    }
     let script = if entry.is_script { Some(pass_script(spank)?) } else { None };
     let words = match &entry.digest {
         Some(digest) => {
@@ -32,6 +35,21 @@ pub(crate) fn enter(spank: &mut Handle<'_>, entry: &Entry) -> Result<(), TaskErr
     };
     let is_done = spank.prepend_arguments(&words).map_err(TaskError::Slurm)?;
     if is_done { Ok(()) } else { swap(spank, entry) }
+}
+
+/// Whether the command is `gantry` or `shifter`, which enters the image itself: scripts written for Shifter say so,
+/// and no image has them.
+fn says_front_end(spank: &Handle<'_>) -> Result<bool, TaskError> {
+    let program = spank.program().map_err(TaskError::Slurm)?;
+    let name = program.rsplit('/').next().unwrap_or_default();
+    Ok(name == "gantry" || name == "shifter")
+}
+
+/// Starts the site's front end, whatever of that name the user's PATH has, with the step's image for its own.
+fn hand_to_front_end(spank: &mut Handle<'_>, entry: &Entry) -> Result<(), TaskError> {
+    name_configuration(spank, entry)?;
+    spank.replace_program(&entry.config.gantry.to_string_lossy()).map_err(TaskError::Slurm)?;
+    name_image(spank, entry, None)
 }
 
 /// The runtime, told everything; its arguments end with `--`, the user's follow.
@@ -64,10 +82,20 @@ fn swap(spank: &mut Handle<'_>, entry: &Entry) -> Result<(), TaskError> {
     name_configuration(spank, entry)?;
     let program = spank.program().map_err(TaskError::Slurm)?;
     spank.replace_program(&entry.config.gantry.to_string_lossy()).map_err(TaskError::Slurm)?;
+    name_image(spank, entry, Some(program))
+}
+
+/// Tells the front end by the environment which image it enters, and with which program where the arguments are the
+/// program's own.
+fn name_image(
+    spank: &mut Handle<'_>,
+    entry: &Entry,
+    program: Option<String>,
+) -> Result<(), TaskError> {
     let digest = entry.digest.map(|digest| digest.to_string());
     let volumes = volume::canonical(&entry.volumes);
     let variables = [
-        (variables::TASK_PROGRAM, Some(program)),
+        (variables::TASK_PROGRAM, program),
         (variables::REQUEST, Some(entry.request.text.clone())),
         (variables::IMAGE, digest),
         (variables::VOLUME, Some(volumes).filter(|text| !text.is_empty())),

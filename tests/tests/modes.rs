@@ -26,6 +26,22 @@ fn privileged_enter_explicit_leaves_steps_on_the_host_until_they_say_gantry_or_s
 }
 
 #[test]
+fn privileged_a_script_written_for_shifter_runs_unchanged() -> Result<()> {
+    on_a_machine(|machine| {
+        let mut cluster = Cluster::start(machine, Plan::default())?;
+        let image = cluster.pull_busybox(&ALICE)?.reference;
+        let text = format!(
+            "#!/bin/sh\n#SBATCH --image={image}\nsrun shifter grep ^ID= /etc/os-release\n\
+             srun gantry --env=A=1 sh -c 'echo $A; grep ^ID= /etc/os-release'\n"
+        );
+        let script = ALICE.script("job.sh", &text)?;
+        let output = submit(&ALICE, &[&script.display().to_string()])?.completed()?;
+        ensure!(output == "ID=gantry-test\n1\nID=gantry-test\n", "{output}");
+        cluster.check_nothing_left()
+    })
+}
+
+#[test]
 fn privileged_enter_all_puts_the_batch_script_inside() -> Result<()> {
     on_a_machine(|machine| {
         let plugin = Plugin::Required("enter=all".to_string());

@@ -114,6 +114,24 @@ fn an_older_slurm_gets_the_front_end_in_the_programs_place() {
 }
 
 #[test]
+fn who_says_gantry_or_shifter_gets_the_sites_front_end_and_the_steps_image() {
+    for (program, can_prepend) in [("shifter", true), ("/home/ann/bin/gantry", false)] {
+        world(|w| w.can_prepend = can_prepend);
+        world(|w| w.arguments = vec![program.into(), "--env=A=1".into(), "app".into()]);
+        enter(&mut Handle::new(), &entry(Some(HEX))).unwrap();
+        assert_eq!(
+            world(|w| w.arguments.clone()),
+            ["/usr/bin/gantry", "--env=A=1", "app"],
+            "{program}"
+        );
+        assert_eq!(job("GANTRY_TASK_PROGRAM"), None);
+        assert_eq!(job("GANTRY_IMAGE"), Some(format!("sha256:{HEX}")));
+        assert_eq!(job("GANTRY_IMAGE_REQUEST").as_deref(), Some("docker:a:1"));
+        assert_eq!(job("GANTRY_VOLUME").as_deref(), Some("/a:/b;/x:/y:ro"));
+    }
+}
+
+#[test]
 fn a_batch_script_goes_in_by_its_descriptor() {
     let mut script = tempfile::NamedTempFile::new().unwrap();
     script.write_all(b"#!/bin/sh\necho from the script $1\n").unwrap();
