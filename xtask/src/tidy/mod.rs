@@ -17,7 +17,6 @@ mod rules;
 mod sizes;
 mod tree;
 mod unsafe_places;
-mod words;
 
 #[cfg(test)]
 mod tests;
@@ -75,7 +74,7 @@ pub(crate) fn run() -> Result<()> {
 
 /// Runs every check; findings come sorted by place.
 pub(crate) fn check(tree: &Tree) -> Vec<Finding> {
-    let checks: [fn(&Tree) -> Vec<Finding>; 12] = [
+    let checks: [fn(&Tree) -> Vec<Finding>; 11] = [
         arrows::check,
         budget::check,
         externals::check,
@@ -87,7 +86,6 @@ pub(crate) fn check(tree: &Tree) -> Vec<Finding> {
         rules::check,
         sizes::check,
         unsafe_places::check,
-        words::check,
     ];
     let mut findings: Vec<Finding> = checks.iter().flat_map(|check| check(tree)).collect();
     findings.sort();

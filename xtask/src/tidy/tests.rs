@@ -251,12 +251,6 @@ fn a_drawer_is_found() {
 }
 
 #[test]
-fn a_path_of_one_machine_is_found() {
-    let word = ["/work", "main"].join("/");
-    assert_found(|tree| put(tree, "scripts/x", &format!("cd {word}\n")), "does not belong here");
-}
-
-#[test]
 fn a_set_user_id_set_over_its_budget_is_found() {
     let code = format!("//! Long.\n{}", "fn f() {}\n".repeat(10));
     assert_found(|tree| put(tree, "runtime/src/plan.rs", &code), "code lines; the cap is 10");
