@@ -1,15 +1,15 @@
-//! A layer as a stream of bytes that ends only if they are the right ones.
+//! A layer as a stream of bytes that ends cleanly only if all of them came.
 //!
-//! A connection that breaks or falls silent is resumed where it ended; whatever comes is hashed on the way, so it does
-//! not matter who sends the rest.
+//! A connection that breaks or falls silent is resumed where it ended. Whether what came are the right bytes is found by
+//! their digest at the end, here or at the reader, so it does not matter who sends the rest.
 
 use crate::asked::Wanted;
 use crate::failure::Failure;
-use crate::manifest::Descriptor;
 use crate::patience::Patience;
 use crate::{Asked, Bytes, RegistryError, Session};
 use futures_util::stream::{self, Stream, StreamExt as _};
 use image_ref::Digest;
+use oci_documents::Descriptor;
 use reqwest::header::{CONTENT_RANGE, HeaderMap, HeaderValue, RANGE};
 use reqwest::{Response, StatusCode};
 use sha2::{Digest as _, Sha256};
@@ -17,26 +17,27 @@ use std::fmt;
 use std::pin::Pin;
 use std::task::{Context, Poll};
 
-/// The bytes of one layer as they are stored, verified.
+/// The bytes of one layer as they are stored.
 ///
-/// The stream ends cleanly if size and digest are those of the descriptor, and with an error otherwise: what was read
-/// before must not be used until then. Dropping it ends the download.
+/// The stream ends cleanly if the size is that of the descriptor and, where it is the stream that checks it, the digest
+/// as well, and with an error otherwise: what was read before must not be used until then. Dropping it ends the download.
 pub struct BlobStream {
     descriptor: Descriptor,
     inner: Pin<Box<dyn Stream<Item = Result<Bytes, RegistryError>> + Send>>,
 }
 
 impl BlobStream {
-    /// Sends the first request and makes a stream of the answer.
+    /// Sends the first request and makes a stream of the answer, which checks the digest if `verify` is set.
     pub(crate) async fn open(
         session: Session,
         descriptor: Descriptor,
+        verify: bool,
     ) -> Result<Self, RegistryError> {
         let mut download = Download {
             asked: session.asked(Wanted::Layer(descriptor.digest)),
             session,
             descriptor,
-            hash: Sha256::new(),
+            hash: verify.then(Sha256::new),
             taken: 0,
             taken_at_failure: 0,
             failures: 0,
@@ -74,7 +75,8 @@ struct Download {
     session: Session,
     asked: Asked,
     descriptor: Descriptor,
-    hash: Sha256,
+    /// `None` where the reader checks the digest.
+    hash: Option<Sha256>,
     /// How many bytes were handed on.
     taken: u64,
     /// What `taken` was when something failed last.
@@ -133,12 +135,15 @@ impl Download {
             return Err(Failure::BadAnswer(reason).about(&self.asked));
         }
         self.taken += chunk.len() as u64;
-        self.hash.update(&chunk);
+        if let Some(hash) = &mut self.hash {
+            hash.update(&chunk);
+        }
         Ok(Some(chunk))
     }
 
     fn finish(&self) -> Result<(), RegistryError> {
-        let found = Digest::from_bytes(self.hash.clone().finalize().into());
+        let Some(hash) = &self.hash else { return Ok(()) };
+        let found = Digest::from_bytes(hash.clone().finalize().into());
         if found == self.descriptor.digest {
             return Ok(());
         }

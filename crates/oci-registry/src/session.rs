@@ -2,17 +2,17 @@
 
 use crate::asked::{Asked, Wanted};
 use crate::auth::{Authorizer, Level};
-use crate::config::{ImageConfig, parse_config};
 use crate::failure::Failure;
-use crate::index::{Unchosen, choose};
-use crate::manifest::{Descriptor, Flaw, Manifest, parse_kind, parse_manifest};
-use crate::media_type::ManifestKind;
 use crate::patience::Patience;
 use crate::transport::{Transport, brief};
 use crate::{
     BlobStream, CONFIG_LIMIT, Credentials, Endpoint, MANIFEST_LIMIT, RegistryError, Timeouts,
 };
 use image_ref::{Digest, Platform, Version};
+use oci_documents::{
+    Descriptor, Flaw, ImageConfig, Manifest, ManifestKind, Unchosen, choose, parse_config,
+    parse_kind, parse_manifest,
+};
 use reqwest::header::{ACCEPT, CONTENT_TYPE, HeaderMap, HeaderValue, RANGE};
 use reqwest::{Response, Url};
 use sha2::{Digest as _, Sha256};
@@ -114,10 +114,10 @@ impl Session {
         let asked = self.asked(resolved.wanted.clone());
         if !resolved.kind.is_index() {
             return parse_manifest(&resolved.bytes, resolved.digest, platform)
-                .map_err(|flaw| flaw.about(&asked));
+                .map_err(|flaw| about(flaw, &asked));
         }
         let entry = choose(&resolved.bytes, platform).map_err(|unchosen| match unchosen {
-            Unchosen::Flaw(flaw) => flaw.about(&asked),
+            Unchosen::Flaw(flaw) => about(flaw, &asked),
             Unchosen::NoPlatform(offered) => no_platform(&asked, platform, offered),
         })?;
         let inner = self.asked(Wanted::Manifest(entry.digest));
@@ -126,9 +126,9 @@ impl Session {
             .await?;
         if image.kind != entry.kind || image.bytes.len() as u64 != entry.size {
             let text = "it is not of the kind or size that its index says";
-            return Err(Flaw::Invalid(text.to_owned()).about(&inner));
+            return Err(about(Flaw::Invalid(text.to_owned()), &inner));
         }
-        parse_manifest(&image.bytes, image.digest, platform).map_err(|flaw| flaw.about(&inner))
+        parse_manifest(&image.bytes, image.digest, platform).map_err(|flaw| about(flaw, &inner))
     }
 
     /// Reads the configuration of an image.
@@ -142,12 +142,11 @@ impl Session {
         let (_, bytes) = self.document(&asked, &path, &HeaderMap::new(), CONFIG_LIMIT).await?;
         check_digest(&asked, &bytes, digest)?;
         if bytes.len() as u64 != size {
-            return Err(
-                Flaw::Invalid("it is not as long as its manifest says".to_owned()).about(&asked)
-            );
+            let flaw = Flaw::Invalid("it is not as long as its manifest says".to_owned());
+            return Err(about(flaw, &asked));
         }
         let config =
-            parse_config(&bytes, manifest.layers.len()).map_err(|flaw| flaw.about(&asked))?;
+            parse_config(&bytes, manifest.layers.len()).map_err(|flaw| about(flaw, &asked))?;
         if !manifest.platform.accepts(&config.platform) {
             let asked = self.asked(Wanted::Manifest(manifest.digest));
             return Err(no_platform(&asked, &manifest.platform, vec![config.platform]));
@@ -160,7 +159,16 @@ impl Session {
     /// # Errors
     /// Whatever the first answer says; what comes later is the stream's to say.
     pub async fn blob(&self, layer: &Descriptor) -> Result<BlobStream, RegistryError> {
-        BlobStream::open(self.clone(), *layer).await
+        BlobStream::open(self.clone(), *layer, true).await
+    }
+
+    /// As [`Session::blob`], but of a digest that is wrong the stream says nothing, only of a size: for a reader that
+    /// checks the digest itself, as hashing twice would be half of what a download costs.
+    ///
+    /// # Errors
+    /// As for [`Session::blob`].
+    pub async fn unverified_blob(&self, layer: &Descriptor) -> Result<BlobStream, RegistryError> {
+        BlobStream::open(self.clone(), *layer, false).await
     }
 
     /// Sees that the registry would give a layer or configuration, without reading more of it than a byte where it knows ranges.
@@ -217,7 +225,7 @@ impl Session {
             None => digest_of(&bytes),
         };
         let media_type = answer.get(CONTENT_TYPE).and_then(|value| value.to_str().ok());
-        let kind = parse_kind(&bytes, media_type).map_err(|flaw| flaw.about(&asked))?;
+        let kind = parse_kind(&bytes, media_type).map_err(|flaw| about(flaw, &asked))?;
         Ok(Resolved { digest, kind, bytes, wanted: asked.wanted })
     }
 
@@ -304,13 +312,12 @@ impl Session {
     }
 }
 
-impl Flaw {
-    fn about(self, asked: &Asked) -> RegistryError {
-        let asked = Box::new(asked.clone());
-        match self {
-            Self::Invalid(reason) => RegistryError::Invalid { asked, reason },
-            Self::Limit(reason) => RegistryError::Limit { asked, reason },
-        }
+/// What is wrong with a document, said of what was asked.
+fn about(flaw: Flaw, asked: &Asked) -> RegistryError {
+    let asked = Box::new(asked.clone());
+    match flaw {
+        Flaw::Invalid(reason) => RegistryError::Invalid { asked, reason },
+        Flaw::Limit(reason) => RegistryError::Limit { asked, reason },
     }
 }
 

@@ -1,8 +1,8 @@
 //! What a repository has in place of the tag that it lacks: for an error that helps.
 
 use crate::failure::Failure;
-use crate::json;
 use crate::{Asked, RegistryError, Session};
+use oci_documents::parse_json;
 use reqwest::header::HeaderMap;
 use serde::Deserialize;
 
@@ -24,7 +24,7 @@ impl Session {
 
     async fn tags(&self) -> Result<Vec<String>, Failure> {
         let bytes = self.get_short("tags/list?n=1000", &HeaderMap::new(), LIST_LIMIT).await?.1;
-        let list: List = json::parse(&bytes).map_err(Failure::BadAnswer)?;
+        let list: List = parse_json(&bytes).map_err(Failure::BadAnswer)?;
         Ok(list.tags.unwrap_or_default())
     }
 }

@@ -2,9 +2,9 @@
 
 use crate::Credentials;
 use crate::failure::Failure;
-use crate::json;
 use crate::transport::Transport;
 use base64::prelude::{BASE64_STANDARD, Engine as _};
+use oci_documents::parse_json;
 use reqwest::Url;
 use reqwest::header::{HeaderMap, HeaderValue};
 use serde::Deserialize;
@@ -46,7 +46,7 @@ pub(crate) async fn fetch_token(
         });
     }
     let bytes = transport.read(response, TOKEN_LIMIT).await?;
-    let answer: Answer = json::parse(&bytes).map_err(|_| no_token())?;
+    let answer: Answer = parse_json(&bytes).map_err(|_| no_token())?;
     let token = answer.token.or(answer.access_token).filter(|token| !token.is_empty());
     let lifetime = Duration::from_secs(answer.expires_in.unwrap_or(LIFETIME_SECONDS).min(86_400));
     Ok(Token {

@@ -115,6 +115,22 @@ async fn wrong_bytes_are_an_error_in_place_of_an_end() {
 }
 
 #[tokio::test]
+async fn a_reader_that_checks_the_digest_itself_is_told_of_a_wrong_size_alone() {
+    let mut wrong = content();
+    wrong[0] ^= 1;
+    let body = wrong.clone();
+    let server = Server::start(move |_| ok(body.clone()));
+    let stream = server.session().unverified_blob(&descriptor()).await.unwrap();
+    let chunks: Vec<Bytes> = stream.try_collect().await.unwrap();
+    assert!(chunks.concat() == wrong);
+
+    let server = Server::start(|_| ok(content()).then(Then::Endless));
+    let stream = server.session().unverified_blob(&descriptor()).await.unwrap();
+    let error = stream.try_collect::<Vec<Bytes>>().await.unwrap_err();
+    assert!(error.to_string().contains("longer than the 400000 bytes"), "{error}");
+}
+
+#[tokio::test]
 async fn a_layer_that_is_too_long_or_too_short_is_refused() {
     let server = Server::start(|_| ok(content()).then(Then::Endless));
     let error = read(&server).await.unwrap_err();

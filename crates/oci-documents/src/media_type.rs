@@ -18,7 +18,7 @@ impl ManifestKind {
         [Self::OciIndex, Self::OciManifest, Self::DockerList, Self::DockerManifest];
 
     /// What is sent in the `Accept` header.
-    pub(crate) fn accepted() -> String {
+    pub fn accepted() -> String {
         Self::ALL.map(Self::media_type).join(", ")
     }
 
@@ -41,7 +41,7 @@ impl ManifestKind {
     ///
     /// # Errors
     /// A phrase that says why it cannot be used.
-    pub(crate) fn parse(media_type: &str) -> Result<Self, String> {
+    pub fn parse(media_type: &str) -> Result<Self, String> {
         let essence = essence(media_type);
         if let Some(kind) = Self::ALL.into_iter().find(|kind| kind.media_type() == essence) {
             return Ok(kind);
@@ -70,7 +70,7 @@ impl LayerCompression {
     ///
     /// # Errors
     /// A phrase that says why it cannot be used.
-    pub(crate) fn parse(media_type: &str) -> Result<Self, String> {
+    pub fn parse(media_type: &str) -> Result<Self, String> {
         let essence = essence(media_type);
         if essence.contains(".foreign.") || essence.contains(".nondistributable.") {
             return Err(FOREIGN.to_owned());

@@ -42,7 +42,7 @@ pub struct Descriptor {
 
 /// Why bytes are no manifest to work with.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) enum Flaw {
+pub enum Flaw {
     /// They are malformed, or of a kind that cannot be run.
     Invalid(String),
     /// They exceed a limit.
@@ -58,7 +58,7 @@ impl From<String> for Flaw {
 /// Decides what a manifest or index is, from the media types that the answer's header and the body itself name.
 ///
 /// Both must agree: one document that is read in two ways is how CVE-2021-41190 works.
-pub(crate) fn parse_kind(bytes: &[u8], header: Option<&str>) -> Result<ManifestKind, Flaw> {
+pub fn parse_kind(bytes: &[u8], header: Option<&str>) -> Result<ManifestKind, Flaw> {
     let header = header.map(ManifestKind::parse).transpose()?;
     let outline: Outline = json::parse(bytes)?;
     match outline.schema_version {
@@ -88,11 +88,7 @@ pub(crate) fn parse_kind(bytes: &[u8], header: Option<&str>) -> Result<ManifestK
 }
 
 /// Reads the manifest of one image.
-pub(crate) fn parse_manifest(
-    bytes: &[u8],
-    digest: Digest,
-    platform: &Platform,
-) -> Result<Manifest, Flaw> {
+pub fn parse_manifest(bytes: &[u8], digest: Digest, platform: &Platform) -> Result<Manifest, Flaw> {
     let raw: RawManifest = json::parse(bytes)?;
     check_config(&raw.config.media_type)?;
     if raw.config.size > CONFIG_LIMIT {
@@ -134,19 +130,25 @@ struct RawManifest {
 }
 
 /// A descriptor as written.
-#[derive(Deserialize)]
+#[derive(Clone, Debug, Deserialize)]
 #[serde(rename_all = "camelCase")]
-pub(crate) struct RawDescriptor {
-    pub(crate) media_type: String,
-    pub(crate) digest: Digest,
-    pub(crate) size: u64,
+pub struct RawDescriptor {
+    /// What the blob is.
+    pub media_type: String,
+    /// The digest of its bytes.
+    pub digest: Digest,
+    /// How many bytes it has.
+    pub size: u64,
     #[serde(default)]
     urls: Option<Vec<IgnoredAny>>,
 }
 
 impl RawDescriptor {
     /// Refuses what only another place has and sizes that no file can have.
-    pub(crate) fn checked(&self, compression: LayerCompression) -> Result<Descriptor, Flaw> {
+    ///
+    /// # Errors
+    /// [`Flaw`], which says what.
+    pub fn checked(&self, compression: LayerCompression) -> Result<Descriptor, Flaw> {
         if self.urls.as_ref().is_some_and(|urls| !urls.is_empty()) {
             return Err(FOREIGN.to_owned().into());
         }

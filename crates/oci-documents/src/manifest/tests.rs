@@ -156,6 +156,8 @@ fn malformed_fields_are_refused() {
 }
 
 proptest! {
+    #![proptest_config(ProptestConfig::with_cases(2500))]
+
     #[test]
     fn no_bytes_make_the_parsers_panic(bytes in proptest::collection::vec(any::<u8>(), 0..200)) {
         let platform = "linux/amd64".parse().unwrap();

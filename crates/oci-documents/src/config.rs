@@ -33,7 +33,7 @@ pub struct ImageConfig {
 }
 
 /// Reads a configuration for an image with that many layers.
-pub(crate) fn parse_config(bytes: &[u8], layers: usize) -> Result<ImageConfig, Flaw> {
+pub fn parse_config(bytes: &[u8], layers: usize) -> Result<ImageConfig, Flaw> {
     let raw: Raw = json::parse(bytes)?;
     if raw.rootfs.kind != "layers" || raw.rootfs.diff_ids.len() != layers {
         return Err(Flaw::Invalid(format!(

@@ -6,7 +6,7 @@ use serde::de::DeserializeOwned;
 ///
 /// # Errors
 /// A phrase that says what is wrong with it.
-pub(crate) fn parse<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, String> {
+pub fn parse<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, String> {
     if depth(bytes) > DEPTH_LIMIT {
         return Err(format!("it is nested deeper than {DEPTH_LIMIT} levels"));
     }

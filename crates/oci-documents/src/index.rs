@@ -11,15 +11,18 @@ use serde::Deserialize;
 
 /// The manifest that was chosen from an index.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Entry {
-    pub(crate) digest: Digest,
-    pub(crate) size: u64,
-    pub(crate) kind: ManifestKind,
+pub struct Entry {
+    /// The digest of the manifest.
+    pub digest: Digest,
+    /// How many bytes it has.
+    pub size: u64,
+    /// What the index says it is.
+    pub kind: ManifestKind,
 }
 
 /// Why no manifest could be chosen.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) enum Unchosen {
+pub enum Unchosen {
     /// The index cannot be used.
     Flaw(Flaw),
     /// It has no image for the platform, but for these.
@@ -37,7 +40,7 @@ impl From<Flaw> for Unchosen {
 /// An image of the very variant is best, then one that names no variant, then the first that fits. Entries without a
 /// platform count only where nothing else fits; those for `unknown/unknown` are attestations (buildkit) and never do,
 /// nor do those whose platform is none by its spelling. Of the platforms there are, the first [`OFFERED_LIMIT`] are told.
-pub(crate) fn choose(bytes: &[u8], platform: &Platform) -> Result<Entry, Unchosen> {
+pub fn choose(bytes: &[u8], platform: &Platform) -> Result<Entry, Unchosen> {
     let raw: RawIndex = json::parse(bytes).map_err(Flaw::Invalid)?;
     if raw.manifests.len() > INDEX_LIMIT {
         let count = raw.manifests.len();
