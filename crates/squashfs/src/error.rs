@@ -16,6 +16,17 @@ pub enum WriteError {
         #[source]
         source: io::Error,
     },
+    /// The image that bytes are copied from could not be read, or is shorter than it was.
+    #[error("cannot read {length} bytes at offset {offset} of the image to copy from")]
+    Copy {
+        /// Where in that file.
+        offset: u64,
+        /// How many bytes.
+        length: u64,
+        /// What the system said.
+        #[source]
+        source: io::Error,
+    },
     /// The image file could not be given its final length.
     #[error("cannot set the length of the image file to {length} bytes")]
     Length {

@@ -116,7 +116,18 @@ impl Content {
     /// Bytes of the file that stand in blocks of zeros.
     pub(crate) fn hole_bytes(&self, block_size: BlockSize) -> u64 {
         let holes: u64 = self.extents.iter().map(Extent::holes).sum();
-        holes.saturating_mul(block_size.bytes().into()).min(self.size)
+        let block = u64::from(block_size.bytes());
+        let ends_in_hole = match self.extents.last() {
+            Some(Extent::Data(words)) => words.last().is_some_and(|word| word.is_hole()),
+            Some(Extent::Hole(blocks)) => *blocks > 0,
+            None => false,
+        };
+        // The last block may be shorter than the others.
+        let missing = match self.size % block {
+            tail if tail > 0 && ends_in_hole && self.fragment.is_none() => block - tail,
+            _ => 0,
+        };
+        holes.saturating_mul(block).saturating_sub(missing).min(self.size)
     }
 }
 
@@ -172,3 +183,29 @@ fn is_name(name: &[u8]) -> bool {
 pub const SYMLINK_LIMIT: usize = 4095;
 /// `NAME_MAX` of Linux; the format would allow one byte more.
 const NAME_LIMIT: usize = 255;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_hole_at_the_end_counts_as_far_as_the_file_goes() {
+        let block_size = BlockSize::new(4096).unwrap();
+        let data = |words: &[u32]| {
+            Extent::Data(words.iter().map(|bits| BlockWord::from_bits(*bits).unwrap()).collect())
+        };
+        let part = FragmentPart { fragment: FragmentId(0), offset: 0 };
+        for (size, extents, fragment, holes) in [
+            (4097, vec![data(&[9]), Extent::Hole(1)], None, 1),
+            (4097, vec![data(&[9, 0])], None, 1),
+            (8192, vec![data(&[9]), Extent::Hole(1)], None, 4096),
+            (4097, vec![Extent::Hole(1), data(&[9])], None, 4096),
+            (4097, vec![Extent::Hole(1)], Some(part), 4096),
+            (100_000, vec![Extent::Hole(25)], None, 100_000),
+            (5, vec![data(&[9])], None, 0),
+        ] {
+            let content = Content { size, start: 0, extents, fragment };
+            assert_eq!(content.hole_bytes(block_size), holes, "{content:?}");
+        }
+    }
+}

@@ -58,17 +58,48 @@ impl<'a> Writer<'a> {
         Ok(start)
     }
 
+    /// Appends blocks that stand in another image, `length` bytes from `offset` on, and returns their offset.
+    ///
+    /// Ranges that follow each other there and here are copied at once, later: the bytes must stay as they are until
+    /// [`finish`](Self::finish).
+    pub fn copy_from(
+        &mut self,
+        image: &'a File,
+        offset: u64,
+        length: u64,
+    ) -> Result<u64, WriteError> {
+        let start = self.sink.position();
+        self.sink.copy_from(image, offset, length)?;
+        Ok(start)
+    }
+
     /// Appends one fragment block and numbers it.
     pub fn add_fragment(&mut self, block: &Block) -> Result<FragmentId, WriteError> {
+        let start = self.append(block)?;
+        self.list_fragment(start, block.word)
+    }
+
+    /// Numbers a block that has been appended at `start` as a fragment block.
+    pub fn list_fragment(&mut self, start: u64, word: BlockWord) -> Result<FragmentId, WriteError> {
         let id = u32::try_from(self.fragments.len())
             .map_err(|_| WriteError::TooLarge { what: "fragments" })?;
-        let start = self.append(block)?;
-        self.fragments.push((start, block.word));
+        self.fragments.push((start, word));
         Ok(FragmentId(id))
     }
 
     /// Writes the tree and all tables, then the superblock, and returns the size of the file, a multiple of 4096.
-    pub fn finish(mut self, tree: &Tree) -> Result<u64, WriteError> {
+    pub fn finish(self, tree: &Tree) -> Result<u64, WriteError> {
+        self.finish_with(tree, |_| Vec::new())
+    }
+
+    /// As [`finish`](Self::finish), with bytes behind the image, where no reader of squashfs looks.
+    ///
+    /// `behind` is told where they will stand. If their number is no multiple of 4096, the file's size is none.
+    pub fn finish_with(
+        mut self,
+        tree: &Tree,
+        behind: impl FnOnce(u64) -> Vec<u8>,
+    ) -> Result<u64, WriteError> {
         let mut encoder = BlockEncoder::new(self.compressor)?;
         let walk = Walk::of(tree)?;
         let fragments = self.number_fragments(tree, &walk)?;
@@ -98,6 +129,8 @@ impl<'a> Writer<'a> {
             export_table,
         };
         self.sink.align(FILE_ALIGNMENT)?;
+        let behind = behind(self.sink.position());
+        self.sink.append(&behind)?;
         self.sink.finish(&superblock.encode())
     }
 
