@@ -47,7 +47,12 @@ impl<'a> Blob<'a> {
     ) -> Result<Self, LayerError> {
         let mut head = Vec::new();
         let failed = |error| fault_or(error, LayerError::Source);
-        (&mut source).take(4).read_to_end(&mut head).map_err(failed)?;
+        (&mut source).take(LONGEST_MAGIC).read_to_end(&mut head).map_err(failed)?;
+        if let Some(compression) = unsupported(&head) {
+            // If it is not even the right blob, that is what to report.
+            source.finish(&expected)?;
+            return Err(LayerError::Unsupported { compression });
+        }
         let gzip = head.starts_with(&[0x1f, 0x8b]);
         let zstd = is_zstd(&head);
         let input = Cursor::new(head).chain(source);
@@ -240,8 +245,20 @@ fn fault_or(error: io::Error, otherwise: impl FnOnce(io::Error) -> LayerError) -
 
 /// The magic number of a zstd frame, or of a skippable one, with which some encoders begin.
 fn is_zstd(head: &[u8]) -> bool {
-    matches!(head, [0x28, 0xb5, 0x2f, 0xfd] | [0x50..=0x5f, 0x2a, 0x4d, 0x18])
+    matches!(head, [0x28, 0xb5, 0x2f, 0xfd, ..] | [0x50..=0x5f, 0x2a, 0x4d, 0x18, ..])
 }
+
+/// The name of a compression that Docker would read and the image specification does not know.
+fn unsupported(head: &[u8]) -> Option<&'static str> {
+    match head {
+        [0xfd, b'7', b'z', b'X', b'Z', 0, ..] => Some("xz"),
+        [b'B', b'Z', b'h', b'1'..=b'9', b'1', b'A', b'Y', b'&', b'S', b'Y'] => Some("bzip2"),
+        _ => None,
+    }
+}
+
+/// Bytes that tell one compression from another, bzip2's first block included.
+const LONGEST_MAGIC: u64 = 10;
 
 /// 128 MiB: what a decompressor may allocate for one layer, whatever the frame asks for.
 const ZSTD_WINDOW_LOG: u32 = 27;

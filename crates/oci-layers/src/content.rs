@@ -4,7 +4,7 @@
 //! blocks in every image that has it.
 
 use std::collections::HashMap;
-use std::io::Read;
+use std::io::BufRead;
 use std::mem;
 use std::sync::Arc;
 
@@ -70,8 +70,9 @@ pub(crate) struct Packer<S> {
     block_size: usize,
     objects: Vec<Object>,
     known: HashMap<(u64, blake3::Hash), ObjectId>,
-    whole: Vec<u8>,
+    /// The open fragment block, and what becomes the next one if a file that does not fit into this is new.
     fragment: Vec<u8>,
+    next_fragment: Vec<u8>,
     fragment_claim: Claim,
     fragments: u32,
 }
@@ -83,22 +84,24 @@ impl<S: BlockSink> Packer<S> {
             block_size: block_size.bytes() as usize,
             objects: Vec::new(),
             known: HashMap::new(),
-            whole: Vec::new(),
             fragment: Vec::new(),
+            next_fragment: Vec::new(),
             fragment_claim: Claim::Paths(Vec::new()),
             fragments: 0,
         }
     }
 
     /// Reads the data of `member`, a regular file, and returns what holds it.
-    pub(crate) fn add<R: Read>(
+    pub(crate) fn add<R: BufRead>(
         &mut self,
         member: &Member,
         archive: &mut Archive<R>,
         claim: Claim,
     ) -> Result<ObjectId, PackError> {
-        if member.size <= WHOLE_LIMIT {
+        if member.size < self.block_size as u64 {
             self.add_small(member, archive, claim)
+        } else if member.size <= WHOLE_LIMIT {
+            self.add_medium(member, archive, claim)
         } else if let Some(segments) = &member.sparse {
             self.add_sparse(member.size, segments, archive, claim)
         } else {
@@ -112,54 +115,91 @@ impl<S: BlockSink> Packer<S> {
         Ok((self.objects, self.sink))
     }
 
-    /// A file that is looked at whole: if the layer has had the same bytes before, they are not kept twice.
-    fn add_small<R: Read>(
+    /// A file for a fragment block, read to where it would stand: if the layer has had the same bytes before, they are
+    /// not kept twice.
+    fn add_small<R: BufRead>(
         &mut self,
         member: &Member,
         archive: &mut Archive<R>,
         claim: Claim,
     ) -> Result<ObjectId, PackError> {
-        let mut whole = mem::take(&mut self.whole);
-        whole.clear();
-        whole.resize(member.size as usize, 0);
+        let size = member.size as usize;
+        let fits = self.fragment.len() + size <= self.block_size;
+        let room = if fits { &mut self.fragment } else { &mut self.next_fragment };
+        if room.capacity() < self.block_size {
+            room.reserve_exact(self.block_size - room.len());
+        }
+        let offset = room.len();
         match &member.sparse {
-            None => archive.read_data(&mut whole)?,
+            None => archive.append_data(member.size, room)?,
             Some(segments) => {
-                for segment in segments {
-                    let end = segment.offset + segment.length;
-                    archive.read_data(range(&mut whole, segment.offset, end))?;
-                }
+                room.resize(offset + size, 0);
+                read_segments(segments, archive, room.get_mut(offset..).unwrap_or_default())?;
             }
         }
-        let key = (member.size, blake3::hash(&whole));
-        let object = match self.known.get(&key) {
-            Some(object) => *object,
-            None => {
-                let object = self.keep_whole(&whole, claim)?;
-                self.known.insert(key, object);
-                object
-            }
-        };
-        self.whole = whole;
-        Ok(object)
-    }
-
-    fn keep_whole(&mut self, bytes: &[u8], claim: Claim) -> Result<ObjectId, LayerError> {
-        let mut object = Object { size: bytes.len() as u64, ..Object::default() };
-        let id = self.next_object();
-        if bytes.len() < self.block_size && !bytes.is_empty() {
-            object.part = Some(self.add_to_fragment(bytes, claim)?);
-        } else {
-            for block in bytes.chunks(self.block_size) {
-                object.push(Run::Data(1));
-                self.sink.submit(Owner::Object(id), claim.clone(), block.to_vec())?;
-            }
+        let key = (member.size, blake3::hash(room.get(offset..).unwrap_or_default()));
+        if let Some(object) = self.known.get(&key) {
+            room.truncate(offset);
+            return Ok(*object);
         }
-        self.objects.push(object);
-        Ok(id)
+        if !fits {
+            self.flush_fragment()?;
+        }
+        let mut object = Object { size: member.size, ..Object::default() };
+        if size > 0 {
+            object.part = Some(self.claim_fragment(offset, claim));
+        }
+        Ok(self.remember(key, object))
     }
 
-    fn add_large<R: Read>(
+    /// A file of some blocks, looked at whole for the same reason.
+    fn add_medium<R: BufRead>(
+        &mut self,
+        member: &Member,
+        archive: &mut Archive<R>,
+        claim: Claim,
+    ) -> Result<ObjectId, PackError> {
+        let blocks = self.read_blocks(member, archive)?;
+        let mut hash = blake3::Hasher::new();
+        for block in &blocks {
+            hash.update(block);
+        }
+        let key = (member.size, hash.finalize());
+        if let Some(object) = self.known.get(&key) {
+            return Ok(*object);
+        }
+        let mut object = Object { size: member.size, ..Object::default() };
+        object.push(Run::Data(blocks.len() as u64));
+        let owner = Owner::Object(self.next_object());
+        for block in blocks {
+            self.sink.submit(owner, claim.clone(), block)?;
+        }
+        Ok(self.remember(key, object))
+    }
+
+    fn read_blocks<R: BufRead>(
+        &self,
+        member: &Member,
+        archive: &mut Archive<R>,
+    ) -> Result<Vec<Vec<u8>>, TarError> {
+        if let Some(segments) = &member.sparse {
+            let mut whole = vec![0; member.size as usize];
+            read_segments(segments, archive, &mut whole)?;
+            return Ok(whole.chunks(self.block_size).map(<[u8]>::to_vec).collect());
+        }
+        let mut blocks = Vec::new();
+        let mut left = member.size;
+        while left > 0 {
+            let length = left.min(self.block_size as u64);
+            let mut block = Vec::with_capacity(length as usize);
+            archive.append_data(length, &mut block)?;
+            blocks.push(block);
+            left -= length;
+        }
+        Ok(blocks)
+    }
+
+    fn add_large<R: BufRead>(
         &mut self,
         size: u64,
         archive: &mut Archive<R>,
@@ -169,9 +209,10 @@ impl<S: BlockSink> Packer<S> {
         let mut object = Object { size, ..Object::default() };
         let mut left = size;
         while left > 0 {
-            let mut block = vec![0; left.min(self.block_size as u64) as usize];
-            archive.read_data(&mut block)?;
-            left -= block.len() as u64;
+            let length = left.min(self.block_size as u64);
+            let mut block = Vec::with_capacity(length as usize);
+            archive.append_data(length, &mut block)?;
+            left -= length;
             object.push(Run::Data(1));
             self.sink.submit(Owner::Object(id), claim.clone(), block)?;
         }
@@ -180,7 +221,7 @@ impl<S: BlockSink> Packer<S> {
     }
 
     /// A large file with holes; the work is in proportion to its segments, not to its size.
-    fn add_sparse<R: Read>(
+    fn add_sparse<R: BufRead>(
         &mut self,
         size: u64,
         segments: &[Segment],
@@ -223,28 +264,32 @@ impl<S: BlockSink> Packer<S> {
         Ok(id)
     }
 
-    fn add_to_fragment(&mut self, bytes: &[u8], claim: Claim) -> Result<Part, LayerError> {
-        if self.fragment.len() + bytes.len() > self.block_size {
-            self.flush_fragment()?;
-        }
-        let offset = self.fragment.len() as u32;
-        self.fragment.extend_from_slice(bytes);
+    /// Adds to the claim of the open fragment block for what stands there from `offset` on.
+    fn claim_fragment(&mut self, offset: usize, claim: Claim) -> Part {
         match (&mut self.fragment_claim, claim) {
             (Claim::Paths(all), Claim::Paths(more)) => all.extend(more),
             (kept, _) => *kept = Claim::Keep,
         }
-        Ok(Part { fragment: FragmentIndex(self.fragments), offset })
+        Part { fragment: FragmentIndex(self.fragments), offset: offset as u32 }
     }
 
+    /// Hands out the open fragment block and opens the next one.
     fn flush_fragment(&mut self) -> Result<(), LayerError> {
-        if self.fragment.is_empty() {
+        let full = mem::replace(&mut self.fragment, mem::take(&mut self.next_fragment));
+        if full.is_empty() {
             return Ok(());
         }
-        let full = mem::replace(&mut self.fragment, Vec::with_capacity(self.block_size));
         let claim = mem::replace(&mut self.fragment_claim, Claim::Paths(Vec::new()));
         let index = FragmentIndex(self.fragments);
         self.fragments += 1;
         self.sink.submit(Owner::Fragment(index), claim, full)
+    }
+
+    fn remember(&mut self, key: (u64, blake3::Hash), object: Object) -> ObjectId {
+        let id = self.next_object();
+        self.known.insert(key, id);
+        self.objects.push(object);
+        id
     }
 
     fn next_object(&self) -> ObjectId {
@@ -262,6 +307,19 @@ impl Object {
             _ => self.runs.push(run),
         }
     }
+}
+
+/// Reads the segments of a sparse file to their places in `whole`, which is zero elsewhere.
+fn read_segments<R: BufRead>(
+    segments: &[Segment],
+    archive: &mut Archive<R>,
+    whole: &mut [u8],
+) -> Result<(), TarError> {
+    for segment in segments {
+        let end = segment.offset + segment.length;
+        archive.read_data(range(whole, segment.offset, end))?;
+    }
+    Ok(())
 }
 
 /// A range that a checked sparse map keeps inside the bytes.

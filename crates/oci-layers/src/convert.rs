@@ -5,23 +5,28 @@ use std::fs::File;
 use std::io::{self, Read};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Mutex, PoisonError};
-use std::thread;
+use std::thread::{self, Scope};
 
 use image_ref::Digest;
-use squashfs::{BlockEncoder, Writer};
+use squashfs::{BlockEncoder, Content, Writer};
 
 use crate::blob::{Expected, Source};
-use crate::commit::{Committed, Segment};
+use crate::commit::{Committed, Incoming};
 use crate::content::Owner;
 use crate::error::{ConvertError, LayerError};
 use crate::flatten::flatten;
-use crate::layer::read_layer;
+use crate::index::{
+    LayerKey, Part, Record, StoredLayer, description, encode_layer, encode_places, encode_trailer,
+};
+use crate::layer::{LayerIndex, read_layer};
 use crate::limits::{Limits, Usage};
-use crate::mask::Mask;
+use crate::mask::{Mask, Reach};
 use crate::merge::MergedTree;
 use crate::options::Options;
 use crate::path::LayerPath;
 use crate::pipeline::{EndOnPanic, LayerSink, Next, Pipeline, Stopped};
+use crate::reuse::{Found, Reusable, Sources};
+use crate::units::{Places, Units};
 
 /// Opens the blob of a layer; called once, when the pipeline gets to it.
 pub type Open = Box<dyn FnOnce() -> io::Result<Box<dyn Read + Send>> + Send>;
@@ -38,6 +43,12 @@ pub struct Layer {
     pub compression: Compression,
     /// Opens the blob.
     pub open: Open,
+}
+
+impl Layer {
+    fn key(&self) -> LayerKey {
+        LayerKey { digest: self.digest, diff_id: self.diff_id, size: self.size }
+    }
 }
 
 impl fmt::Debug for Layer {
@@ -61,8 +72,8 @@ pub enum Compression {
 pub trait Progress {
     /// `bytes_taken` bytes of the blob of layer `index` have been read.
     fn layer(&self, index: usize, bytes_taken: u64);
-    /// Layer `index` has been read whole and its digests are right.
-    fn layer_done(&self, index: usize);
+    /// Layer `index` is done: read whole and found right, or, if `reused`, its blocks are taken from another image.
+    fn layer_done(&self, index: usize, reused: bool);
     /// The image has `bytes` bytes so far.
     fn written(&self, bytes: u64);
 }
@@ -84,6 +95,17 @@ pub struct Summary {
     pub hard_links: u64,
     /// What the layers show and the image does not.
     pub skipped: Skipped,
+    /// What was taken from other images.
+    pub reused: Reused,
+}
+
+/// What a conversion took from the images that it was given.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Reused {
+    /// Layers that were not read.
+    pub layers: u64,
+    /// Bytes of blocks that were copied instead of compressed.
+    pub bytes: u64,
 }
 
 /// Names that are left out of an image.
@@ -95,22 +117,29 @@ pub struct Skipped {
     pub fifos: u64,
 }
 
-/// Writes what `layers`, the lowest first, show when stacked into `out`, as one squashfs.
+/// Writes what `layers`, the lowest first, show when stacked into `out`, as one squashfs with its index behind it.
 ///
-/// Returns only after size, digest and diff_id of every layer were found right. The file is not synced, and on an error
-/// holds no superblock, so that nothing mounts it. What is written depends on the layers, the compressor and the block
-/// size alone, not on the number of threads, the budget or the speed of the sources.
+/// Layers that one of `sources` has are not opened: their blocks are copied from there. These are images that this
+/// function wrote, none of which is changed before it returns; one that is damaged or made otherwise is of no use, and
+/// no error. Whoever gives them answers for it that the image's readers may see those layers.
+///
+/// Returns only after size, digest and diff_id of every layer that is read were found right. The file is not synced,
+/// and on an error holds no superblock, so that nothing mounts it. What is written depends on the layers, the compressor
+/// and the block size alone, not on the sources, the number of threads, the budget or the speed of anything.
 pub fn convert(
     layers: Vec<Layer>,
+    sources: Vec<File>,
     out: &File,
     options: &Options,
     progress: &(dyn Progress + Sync),
 ) -> Result<Summary, ConvertError> {
     let usage = Usage::new(&options.limits);
-    let digests: Vec<Digest> = layers.iter().map(|layer| layer.digest).collect();
+    let sources = Sources::open(sources, options);
+    let keys: Vec<LayerKey> = layers.iter().map(Layer::key).collect();
     let pipeline = Pipeline::new(layers.len(), options.budget);
     let stack = Stack {
-        digests: &digests,
+        found: keys.iter().map(|key| sources.find(key)).collect(),
+        keys: &keys,
         unread: layers.into_iter().map(|layer| Mutex::new(Some(layer))).collect(),
         taken: AtomicUsize::new(0),
         pipeline: &pipeline,
@@ -126,7 +155,7 @@ pub fn convert(
             scope.spawn(|| stack.read_layers());
         }
         let _guard = EndOnPanic(&pipeline);
-        let committed = stack.commit_layers(out);
+        let committed = stack.commit_layers(scope, out);
         pipeline.end();
         committed
     });
@@ -134,16 +163,31 @@ pub fn convert(
     if let Some(error) = pipeline.failure() {
         return Err(error);
     }
-    let (writer, committed) = committed?;
-    let (tree, mut summary) = merge(committed, &digests, &options.limits)?;
-    summary.bytes = writer.finish(&tree).map_err(ConvertError::Image)?;
+    let Image { writer, mask: _, layers, records, reused } = committed?;
+    let (tree, mut summary) = merge(layers, &keys, &options.limits)?;
+    let index = |end| encode_trailer(&records, &description(options), end);
+    summary.bytes = writer.finish_with(&tree, index).map_err(ConvertError::Image)?;
+    summary.reused = reused;
     progress.written(summary.bytes);
     Ok(summary)
 }
 
+/// An image whose data has been written.
+struct Image<'f> {
+    writer: Writer<'f>,
+    mask: Mask,
+    /// The lowest first, once all are there.
+    layers: Vec<Committed>,
+    /// Of those layers that fit in an index.
+    records: Vec<Record<Part>>,
+    reused: Reused,
+}
+
 /// The layers and everything that the threads share.
 struct Stack<'a> {
-    digests: &'a [Digest],
+    keys: &'a [LayerKey],
+    /// By layer: where it may be taken from. Readers leave those layers alone.
+    found: Vec<Vec<Found<'a>>>,
     unread: Vec<Mutex<Option<Layer>>>,
     /// How many layers readers have taken, from the top.
     taken: AtomicUsize,
@@ -160,23 +204,34 @@ impl Stack<'_> {
         loop {
             let taken = self.taken.fetch_add(1, Ordering::Relaxed);
             let Some(index) = self.unread.len().checked_sub(taken + 1) else { return };
-            let layer = self
-                .unread
-                .get(index)
-                .and_then(|layer| layer.lock().unwrap_or_else(PoisonError::into_inner).take());
-            let Some(layer) = layer else { return };
-            if self.pipeline.is_ended() {
+            if self.found.get(index).is_some_and(Vec::is_empty) && !self.read_layer(index) {
                 return;
-            }
-            match self.read_layer(index, layer) {
-                Ok(()) => self.progress.layer_done(index),
-                Err(LayerError::Stopped) => return,
-                Err(error) => return self.pipeline.fail(self.layer_error(index, error)),
             }
         }
     }
 
-    fn read_layer(&self, index: usize, layer: Layer) -> Result<(), LayerError> {
+    /// Reads a layer, unless it has been read; tells whether to go on.
+    fn read_layer(&self, index: usize) -> bool {
+        let layer = self
+            .unread
+            .get(index)
+            .and_then(|layer| layer.lock().unwrap_or_else(PoisonError::into_inner).take());
+        let Some(layer) = layer else { return true };
+        if self.pipeline.is_ended() {
+            return false;
+        }
+        match self.read_blob(index, layer) {
+            Ok(()) => self.progress.layer_done(index, false),
+            Err(LayerError::Stopped) => return false,
+            Err(error) => {
+                self.pipeline.fail(self.layer_error(index, error));
+                return false;
+            }
+        }
+        true
+    }
+
+    fn read_blob(&self, index: usize, layer: Layer) -> Result<(), LayerError> {
         let Layer { digest, diff_id, size, open, compression: _ } = layer;
         let watch = |bytes| {
             self.progress.layer(index, bytes);
@@ -185,8 +240,8 @@ impl Stack<'_> {
         let source = Source::new(open().map_err(LayerError::Source)?, size, &watch);
         let expected = Expected { digest, diff_id, size };
         let sink = LayerSink::new(self.pipeline, index);
-        let (found, sink) =
-            read_layer(source, expected, self.usage, self.options.block_size, sink)?;
+        let usage = self.usage.layer();
+        let (found, sink) = read_layer(source, expected, &usage, self.options.block_size, sink)?;
         sink.finish(found);
         Ok(())
     }
@@ -213,37 +268,79 @@ impl Stack<'_> {
     }
 
     /// The committer: writes the data of all layers, the uppermost first.
-    fn commit_layers<'f>(
-        &self,
-        out: &'f File,
-    ) -> Result<(Writer<'f>, Vec<Committed>), ConvertError> {
-        let mut writer = Writer::new(out, self.options.compressor, self.options.block_size)
+    fn commit_layers<'scope, 'env>(
+        &'env self,
+        scope: &'scope Scope<'scope, 'env>,
+        out: &'env File,
+    ) -> Result<Image<'env>, ConvertError> {
+        let writer = Writer::new(out, self.options.compressor, self.options.block_size)
             .map_err(ConvertError::Image)?;
-        let mut mask = Mask::default();
-        let mut committed = Vec::with_capacity(self.digests.len());
-        for layer in (0..self.digests.len()).rev() {
-            let done = self.commit_layer(layer, &mut writer, &mut mask)?;
-            committed.push(done);
+        let mut image = Image {
+            writer,
+            mask: Mask::default(),
+            layers: Vec::new(),
+            records: Vec::new(),
+            reused: Reused::default(),
+        };
+        for layer in (0..self.keys.len()).rev() {
+            if self.reuse_layer(layer, &mut image)? {
+                continue;
+            }
+            if self.found.get(layer).is_some_and(|found| !found.is_empty()) {
+                // No reader has taken it. It gets one of its own: the others may wait for room, which they get only
+                // when this layer is done.
+                scope.spawn(move || {
+                    let _guard = EndOnPanic(self.pipeline);
+                    self.read_layer(layer);
+                });
+            }
+            self.commit_layer(layer, &mut image)?;
         }
-        committed.reverse();
-        Ok((writer, committed))
+        image.layers.reverse();
+        image.records.reverse();
+        Ok(image)
     }
 
-    fn commit_layer(
-        &self,
+    /// Takes a layer from one of the sources; `false` if none of them has all that is needed.
+    fn reuse_layer<'env>(
+        &'env self,
         layer: usize,
-        writer: &mut Writer<'_>,
-        mask: &mut Mask,
-    ) -> Result<Committed, ConvertError> {
-        let mut segment = Segment::new(writer);
+        image: &mut Image<'env>,
+    ) -> Result<bool, ConvertError> {
+        let over = |limit| self.layer_error(layer, LayerError::Limit(limit));
+        for found in self.found.get(layer).into_iter().flatten() {
+            // Before anything is decoded: what that takes is in proportion to the counts.
+            self.usage.check_layer(found.counts()).map_err(over)?;
+            let Some(reusable) = found.load(&image.mask, self.options) else { continue };
+            self.usage.add_layer(found.counts()).map_err(over)?;
+            let (places, contents) =
+                reusable.commit(&mut image.writer).map_err(ConvertError::Image)?;
+            image.reused.layers += 1;
+            image.reused.bytes += reusable.bytes();
+            let Reusable { stored: StoredLayer { index, units }, part, reach, .. } = reusable;
+            self.keep(layer, image, Some(part), (index, units, places), (contents, reach));
+            self.progress.layer_done(layer, true);
+            self.progress.written(image.writer.position());
+            return Ok(true);
+        }
+        Ok(false)
+    }
+
+    fn commit_layer(&self, layer: usize, image: &mut Image<'_>) -> Result<(), ConvertError> {
+        let mut incoming = Incoming::new(&mut image.writer);
         for sequence in 0.. {
             match self.pipeline.take(layer, sequence) {
                 Ok(Next::Block(encoded)) => {
-                    segment.add(encoded, mask).map_err(ConvertError::Image)?;
-                    self.progress.written(segment.position());
+                    incoming.add(encoded, &image.mask).map_err(ConvertError::Image)?;
+                    self.progress.written(incoming.position());
                 }
                 Ok(Next::End(index)) => {
-                    return segment.finish(index, mask).map_err(ConvertError::Image);
+                    let reach = image.mask.reach(&index.changeset, index.objects.len());
+                    let (units, places, contents) =
+                        incoming.finish(&index, &reach).map_err(ConvertError::Image)?;
+                    let part = encode_layer(&index, &units);
+                    self.keep(layer, image, part, (index, units, places), (contents, reach));
+                    return Ok(());
                 }
                 Err(Stopped) => break,
             }
@@ -251,31 +348,53 @@ impl Stack<'_> {
         Err(self.layer_error(layer, LayerError::Stopped))
     }
 
+    /// Remembers a layer whose blocks are written, for the tree, the index and the layers below.
+    fn keep(
+        &self,
+        layer: usize,
+        image: &mut Image<'_>,
+        part: Option<Part>,
+        (index, units, places): (LayerIndex, Units, Places),
+        (contents, reach): (Vec<Option<Content>>, Reach),
+    ) {
+        let LayerIndex { changeset, objects: _, counts } = index;
+        if let (Some(key), Some(part), Some(placed)) =
+            (self.keys.get(layer), part, encode_places(&units, &places))
+        {
+            let start = places.start;
+            image.records.push(Record { key: *key, counts, start, layer: part, places: placed });
+        }
+        if layer > 0 {
+            image.mask.add(&changeset, reach);
+        }
+        image.layers.push(Committed { changeset, contents });
+    }
+
     fn layer_error(&self, index: usize, source: LayerError) -> ConvertError {
-        layer_error(self.digests, index, source)
+        layer_error(self.keys, index, source)
     }
 }
 
 fn merge(
     committed: Vec<Committed>,
-    digests: &[Digest],
+    keys: &[LayerKey],
     limits: &Limits,
 ) -> Result<(squashfs::Tree, Summary), ConvertError> {
     let mut merged = MergedTree::new(limits.depth);
     let mut contents = Vec::with_capacity(committed.len());
     for (layer, Committed { changeset, contents: own }) in committed.into_iter().enumerate() {
         merged.apply(layer, &changeset).map_err(|(path, source)| {
-            layer_error(digests, layer, LayerError::Entry { path: path.clone(), source })
+            layer_error(keys, layer, LayerError::Entry { path: path.clone(), source })
         })?;
         contents.push(own);
     }
-    flatten(&merged, contents).map_err(|missing| {
+    flatten(merged, contents).map_err(|missing| {
         let path = LayerPath::default().child(&missing.name);
-        layer_error(digests, missing.layer, LayerError::Dropped { path })
+        layer_error(keys, missing.layer, LayerError::Dropped { path })
     })
 }
 
-fn layer_error(digests: &[Digest], index: usize, source: LayerError) -> ConvertError {
-    let digest = digests.get(index).copied().unwrap_or(Digest::from_bytes([0; 32]));
+fn layer_error(keys: &[LayerKey], index: usize, source: LayerError) -> ConvertError {
+    let digest = keys.get(index).map_or(Digest::from_bytes([0; 32]), |key| key.digest);
     ConvertError::Layer { index, digest, source }
 }

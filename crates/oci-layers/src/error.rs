@@ -69,6 +69,12 @@ pub enum LayerError {
         #[source]
         source: io::Error,
     },
+    /// The blob is compressed in a way that the image specification does not have.
+    #[error("it is compressed with {compression}, but layers can only be plain, gzip or zstd")]
+    Unsupported {
+        /// The name of the compression.
+        compression: &'static str,
+    },
     /// The decompressed bytes are no well-formed tar archive.
     #[error("it is not a well-formed tar archive")]
     Tar(#[source] TarError),
@@ -122,8 +128,8 @@ pub enum EntryError {
     /// A symbolic link without a target.
     #[error("it is a symbolic link without a target")]
     EmptyTarget,
-    /// The path would be too deep once symbolic links are followed.
-    #[error("it is too deep once symbolic links are followed")]
+    /// The directories on the way to it, once symbolic links are followed, are too deep or too many.
+    #[error("it needs directories beyond a limit")]
     Limit(#[source] LimitExceeded),
 }
 
@@ -148,9 +154,12 @@ impl ConvertError {
         })
     }
 
-    /// Tells whether the source of a layer failed, as a broken download does.
+    /// Tells whether the source of a layer failed: a broken download, or an image that blocks were copied from.
     pub fn is_source(&self) -> bool {
-        self.layer_error().is_some_and(|error| matches!(error, LayerError::Source(_)))
+        match self {
+            Self::Layer { source, .. } => matches!(source, LayerError::Source(_)),
+            Self::Image(source) => matches!(source, WriteError::Copy { .. }),
+        }
     }
 
     fn layer_error(&self) -> Option<&LayerError> {

@@ -1,6 +1,6 @@
 //! From the merged tree to the tree of the image: what is reachable, without what is not published.
 
-use std::collections::HashMap;
+use std::mem;
 
 use squashfs::{Content, ContentId, DirectoryEntry, Node, NodeId, NodeKind, Tree};
 
@@ -19,61 +19,66 @@ pub(crate) struct ContentMissing {
 ///
 /// `contents` has, by layer and object, where the bytes stand; those that were not written are `None`.
 pub(crate) fn flatten(
-    merged: &MergedTree,
+    merged: MergedTree,
     contents: Vec<Vec<Option<Content>>>,
 ) -> Result<(Tree, Summary), ContentMissing> {
+    let merged = merged.into_nodes();
     let mut flat = Flattening {
+        nodes: vec![None; merged.len()],
         merged,
+        content_ids: contents.iter().map(|own| vec![None; own.len()]).collect(),
         contents,
         tree: Tree::default(),
         summary: Summary::default(),
-        nodes: HashMap::new(),
-        content_ids: HashMap::new(),
     };
     let mut open = vec![(MergedTree::ROOT, flat.reserve(MergedTree::ROOT))];
     while let Some((index, id)) = open.pop() {
         let Some(MergedNode { mode, mtime, kind: MergedKind::Directory(directory) }) =
-            merged.node(index)
+            flat.merged.get_mut(index.0)
         else {
             continue;
         };
-        let mut entries = Vec::with_capacity(directory.children.len());
-        for (name, child) in &directory.children {
-            let Some((node, is_new_directory)) = flat.add(*child, name)? else { continue };
+        let (mode, mtime, children) = (*mode, *mtime, mem::take(&mut directory.children));
+        let mut entries = Vec::with_capacity(children.len());
+        for (name, child) in children {
+            let Some((node, is_new_directory)) = flat.add(child, &name)? else { continue };
             if is_new_directory {
-                open.push((*child, node));
+                open.push((child, node));
             }
-            entries.push(DirectoryEntry { name: name.to_vec(), node });
+            entries.push(DirectoryEntry { name: name.into_vec(), node });
         }
         flat.summary.entries += entries.len() as u64;
-        flat.set(id, *mode, *mtime, NodeKind::Directory(entries));
+        flat.set(id, mode, mtime, NodeKind::Directory(entries));
     }
     Ok((flat.tree, flat.summary))
 }
 
-struct Flattening<'a> {
-    merged: &'a MergedTree,
+struct Flattening {
+    /// What has been taken over is empty here.
+    merged: Vec<MergedNode>,
+    /// By place in the merged tree: the node of the image.
+    nodes: Vec<Option<NodeId>>,
+    /// By layer and object.
     contents: Vec<Vec<Option<Content>>>,
+    content_ids: Vec<Vec<Option<ContentId>>>,
     tree: Tree,
     summary: Summary,
-    /// By place in the merged tree: the node of the image.
-    nodes: HashMap<usize, NodeId>,
-    content_ids: HashMap<(usize, ObjectId), ContentId>,
 }
 
-impl Flattening<'_> {
+impl Flattening {
     /// The image's node for a merged one, and whether it is a directory to be filled; `None` for what is left out.
     fn add(
         &mut self,
         index: NodeIndex,
         name: &[u8],
     ) -> Result<Option<(NodeId, bool)>, ContentMissing> {
-        if let Some(id) = self.nodes.get(&index.0) {
+        if let Some(id) = self.nodes.get(index.0).copied().flatten() {
             self.summary.hard_links += 1;
-            return Ok(Some((*id, false)));
+            return Ok(Some((id, false)));
         }
-        let Some(node) = self.merged.node(index) else { return Ok(None) };
-        let kind = match &node.kind {
+        let Some(node) = self.merged.get_mut(index.0) else { return Ok(None) };
+        let (mode, mtime) = (node.mode, node.mtime);
+        let kind = match &mut node.kind {
             MergedKind::Directory(_) => {
                 self.summary.directories += 1;
                 return Ok(Some((self.reserve(index), true)));
@@ -88,15 +93,16 @@ impl Flattening<'_> {
             }
             MergedKind::Symlink(target) => {
                 self.summary.links += 1;
-                NodeKind::Symlink(target.to_vec())
+                NodeKind::Symlink(mem::take(target).into_vec())
             }
             MergedKind::File { layer, object } => {
                 self.summary.files += 1;
-                NodeKind::File(self.content(*layer, *object, name)?)
+                let (layer, object) = (*layer, *object);
+                NodeKind::File(self.content(layer, object, name)?)
             }
         };
         let id = self.reserve(index);
-        self.set(id, node.mode, node.mtime, kind);
+        self.set(id, mode, mtime, kind);
         Ok(Some((id, false)))
     }
 
@@ -106,24 +112,27 @@ impl Flattening<'_> {
         object: ObjectId,
         name: &[u8],
     ) -> Result<ContentId, ContentMissing> {
-        if let Some(id) = self.content_ids.get(&(layer, object)) {
+        let place = object.0 as usize;
+        let missing = || ContentMissing { layer, name: name.to_vec() };
+        let id = self.content_ids.get_mut(layer).and_then(|ids| ids.get_mut(place));
+        let id = id.ok_or_else(missing)?;
+        if let Some(id) = id {
             return Ok(*id);
         }
-        let slot = self.contents.get_mut(layer).and_then(|all| all.get_mut(object.0 as usize));
-        let content = slot
-            .and_then(Option::take)
-            .ok_or_else(|| ContentMissing { layer, name: name.to_vec() })?;
-        let id = ContentId(self.tree.contents.len() as u32);
+        let slot = self.contents.get_mut(layer).and_then(|own| own.get_mut(place));
+        let content = slot.and_then(Option::take).ok_or_else(missing)?;
+        let new = ContentId(self.tree.contents.len() as u32);
         self.tree.contents.push(content);
-        self.content_ids.insert((layer, object), id);
-        Ok(id)
+        Ok(*id.insert(new))
     }
 
     fn reserve(&mut self, index: NodeIndex) -> NodeId {
         let id = NodeId(self.tree.nodes.len() as u32);
         let kind = NodeKind::Directory(Vec::new());
         self.tree.nodes.push(Node { mode: 0, uid: 0, gid: 0, mtime: 0, kind });
-        self.nodes.insert(index.0, id);
+        if let Some(slot) = self.nodes.get_mut(index.0) {
+            *slot = Some(id);
+        }
         id
     }
 

@@ -1,6 +1,6 @@
 //! One layer from its first byte to its last: a pure function of its bytes and the options.
 
-use std::io::{BufReader, Read};
+use std::io::{BufRead, BufReader};
 
 use squashfs::BlockSize;
 
@@ -8,7 +8,7 @@ use crate::blob::{Blob, Expected, Source};
 use crate::changeset::{Changeset, ChangesetBuilder, EntryKind, Role, kind_of};
 use crate::content::{BlockSink, Claim, Object, PackError, Packer};
 use crate::error::LayerError;
-use crate::limits::Usage;
+use crate::limits::{Counts, Usage};
 use crate::path::LayerPath;
 use crate::tar::{Archive, TarError};
 
@@ -17,9 +17,10 @@ use crate::tar::{Archive, TarError};
 pub(crate) struct LayerIndex {
     pub changeset: Changeset,
     pub objects: Vec<Object>,
+    pub counts: Counts,
 }
 
-/// Reads a layer, hands its blocks to `sink`, and checks size, digest and diff_id at the end.
+/// Reads a layer, counted by a `usage` of its own, hands its blocks to `sink`, and checks size, digest and diff_id at the end.
 pub(crate) fn read_layer<S: BlockSink>(
     source: Source<'_>,
     expected: Expected,
@@ -33,7 +34,11 @@ pub(crate) fn read_layer<S: BlockSink>(
     let result = read_archive(&mut archive, usage, block_size, sink);
     let blob = archive.into_inner().into_inner();
     match result {
-        Ok(read) => blob.finish().map(|()| read),
+        Ok((mut index, sink)) => {
+            blob.finish()?;
+            index.counts = usage.counts();
+            Ok((index, sink))
+        }
         Err(PackError::Tar(TarError::Read(error))) => {
             let error = blob.explain(error);
             Err(blob.prefer_mismatch(error))
@@ -44,7 +49,7 @@ pub(crate) fn read_layer<S: BlockSink>(
     }
 }
 
-fn read_archive<R: Read, S: BlockSink>(
+fn read_archive<R: BufRead, S: BlockSink>(
     archive: &mut Archive<R>,
     usage: &Usage<'_>,
     block_size: BlockSize,
@@ -70,7 +75,7 @@ fn read_archive<R: Read, S: BlockSink>(
             None => {
                 usage.add_file(member.size).map_err(LayerError::Limit)?;
                 let claim = if builder.is_anchored(&path) {
-                    Claim::Paths(vec![path.as_bytes().into()])
+                    Claim::Paths(vec![path.shared()])
                 } else {
                     Claim::Keep
                 };
@@ -80,7 +85,8 @@ fn read_archive<R: Read, S: BlockSink>(
         builder.add_entry(path, member.mode, member.mtime, kind);
     }
     let (objects, sink) = packer.finish()?;
-    Ok((LayerIndex { changeset: builder.finish(), objects }, sink))
+    let changeset = builder.finish();
+    Ok((LayerIndex { changeset, objects, counts: Counts::default() }, sink))
 }
 
 /// Bytes of decompressed layer read at once.

@@ -48,6 +48,8 @@ impl Default for Limits {
 #[expect(missing_docs, reason = "each is named after the field of `Limits` that it speaks of")]
 pub enum Limit {
     Entries,
+    /// Not in [`Limits`], because no image comes near it.
+    ImpliedDirectories,
     PathBytes,
     NameBytes,
     Depth,
@@ -59,10 +61,11 @@ pub enum Limit {
 }
 
 impl Limit {
-    /// The name of the field of [`Limits`].
+    /// Its name: that of the field of [`Limits`], if there is one.
     pub fn name(self) -> &'static str {
         match self {
             Self::Entries => "entries",
+            Self::ImpliedDirectories => "implied_directories",
             Self::PathBytes => "path_bytes",
             Self::NameBytes => "name_bytes",
             Self::Depth => "depth",
@@ -77,6 +80,7 @@ impl Limit {
     fn what(self) -> &'static str {
         match self {
             Self::Entries => "entries in all layers",
+            Self::ImpliedDirectories => "directories without an entry",
             Self::PathBytes => "bytes in one path",
             Self::NameBytes => "bytes in one name",
             Self::Depth => "levels of directories",
@@ -110,30 +114,78 @@ pub(crate) fn check(limit: Limit, value: u64, allowed: u64) -> Result<(), LimitE
     if value > allowed { Err(LimitExceeded { limit, allowed }) } else { Ok(()) }
 }
 
-/// What the layers of one conversion have used of the limits that they share.
+/// What the layers of one conversion have used of the limits that they share, or one of them of those.
 #[derive(Debug)]
 pub(crate) struct Usage<'a> {
     pub limits: &'a Limits,
     entries: AtomicU64,
     expanded: AtomicU64,
     files: AtomicU64,
+    /// For one layer: what is counted for all of them.
+    all: Option<&'a Usage<'a>>,
+}
+
+/// What one layer counts against the limits that all layers share.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Counts {
+    pub entries: u64,
+    pub file_bytes: u64,
+    pub expanded_bytes: u64,
 }
 
 impl<'a> Usage<'a> {
     pub(crate) fn new(limits: &'a Limits) -> Self {
         let zero = || AtomicU64::new(0);
-        Self { limits, entries: zero(), expanded: zero(), files: zero() }
+        Self { limits, entries: zero(), expanded: zero(), files: zero(), all: None }
+    }
+
+    /// What one layer uses, counted here as well.
+    pub(crate) fn layer(&'a self) -> Self {
+        Self { all: Some(self), ..Self::new(self.limits) }
+    }
+
+    /// What was counted so far.
+    pub(crate) fn counts(&self) -> Counts {
+        let load = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
+        Counts {
+            entries: load(&self.entries),
+            file_bytes: load(&self.files),
+            expanded_bytes: load(&self.expanded),
+        }
+    }
+
+    /// Fails if a layer that counts so much would be too much.
+    pub(crate) fn check_layer(&self, counts: Counts) -> Result<(), LimitExceeded> {
+        let (limits, so_far) = (self.limits, self.counts());
+        let sum = |counted: u64, more| counted.saturating_add(more);
+        let entries = sum(so_far.entries, counts.entries);
+        check(Limit::Entries, entries, limits.entries)?;
+        let files = sum(so_far.file_bytes, counts.file_bytes);
+        check(Limit::FileBytes, files, limits.file_bytes)?;
+        let expanded = sum(so_far.expanded_bytes, counts.expanded_bytes);
+        check(Limit::ExpandedBytes, expanded, limits.expanded_bytes)
+    }
+
+    /// Counts a layer that is not read again.
+    pub(crate) fn add_layer(&self, counts: Counts) -> Result<(), LimitExceeded> {
+        let limits = self.limits;
+        check(Limit::Entries, add(&self.entries, counts.entries), limits.entries)?;
+        check(Limit::FileBytes, add(&self.files, counts.file_bytes), limits.file_bytes)?;
+        let expanded = add(&self.expanded, counts.expanded_bytes);
+        check(Limit::ExpandedBytes, expanded, limits.expanded_bytes)
     }
 
     /// Counts one entry whose name and link target have so many bytes.
     pub(crate) fn add_entry(&self, name_bytes: usize) -> Result<(), LimitExceeded> {
         let weight = 1 + name_bytes as u64 / LONG_NAME;
-        check(Limit::Entries, add(&self.entries, weight), self.limits.entries)
+        let entries = self.count(|usage| &usage.entries, weight);
+        check(Limit::Entries, entries, self.limits.entries)
     }
 
     /// Counts bytes of a file that was announced.
     pub(crate) fn add_file(&self, bytes: u64) -> Result<(), LimitExceeded> {
-        check(Limit::FileBytes, add(&self.files, bytes), self.limits.file_bytes)
+        let files = self.count(|usage| &usage.files, bytes);
+        check(Limit::FileBytes, files, self.limits.file_bytes)
     }
 
     /// Counts decompressed bytes of a layer that so far took `compressed` bytes and gave `expanded`.
@@ -144,11 +196,18 @@ impl<'a> Usage<'a> {
         expanded: u64,
     ) -> Result<(), LimitExceeded> {
         let limits = self.limits;
-        check(Limit::ExpandedBytes, add(&self.expanded, bytes), limits.expanded_bytes)?;
+        let sum = self.count(|usage| &usage.expanded, bytes);
+        check(Limit::ExpandedBytes, sum, limits.expanded_bytes)?;
         if expanded > RATIO_FLOOR && expanded / compressed.max(1) >= limits.ratio {
             return Err(LimitExceeded { limit: Limit::Ratio, allowed: limits.ratio });
         }
         Ok(())
+    }
+
+    /// Adds to a counter here and where all layers are counted; returns the larger sum.
+    fn count(&self, counter: impl Fn(&Self) -> &AtomicU64, more: u64) -> u64 {
+        let own = add(counter(self), more);
+        self.all.map_or(own, |all| add(counter(all), more))
     }
 }
 

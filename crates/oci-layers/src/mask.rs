@@ -7,13 +7,14 @@
 
 use std::collections::{HashMap, HashSet};
 
-use crate::changeset::{Changeset, Entry, EntryKind, ObjectId, Whiteout};
+use crate::changeset::{Changeset, EntryKind, ObjectId, Whiteout};
 use crate::content::Claim;
+use crate::path::{LayerPath, ancestors, parent};
 
 /// The paths that the layers applied so far, from the top down, hide, and the names that they keep.
 #[derive(Debug, Default)]
 pub(crate) struct Mask {
-    hidden: HashMap<Box<[u8]>, Hides>,
+    hidden: HashMap<LayerPath, Hides>,
     /// Last components of the targets of hard links.
     pinned: HashSet<Box<[u8]>>,
 }
@@ -22,6 +23,16 @@ pub(crate) struct Mask {
 struct Hides {
     itself: bool,
     below: bool,
+}
+
+/// What the layers above and its own hard links leave of a layer.
+#[derive(Debug)]
+pub(crate) struct Reach {
+    /// By content: whether it is within reach.
+    pub objects: Vec<bool>,
+    /// By entry: whether its path is hidden.
+    pub hidden: Vec<bool>,
+    pinned: HashSet<Box<[u8]>>,
 }
 
 impl Mask {
@@ -33,35 +44,39 @@ impl Mask {
         }
     }
 
-    /// Tells which of a layer's `count` contents its own hard links and the layers above leave within reach.
-    ///
-    /// Also remembers what the layer's hard links keep in the layers below.
-    pub(crate) fn reachable(&mut self, changeset: &Changeset, count: usize) -> Vec<bool> {
-        let mut reachable = vec![false; count];
+    /// Tells what stays within reach of a layer with so many contents.
+    pub(crate) fn reach(&self, changeset: &Changeset, contents: usize) -> Reach {
+        let mut reach = Reach {
+            objects: vec![false; contents],
+            hidden: self.hidden_entries(changeset),
+            pinned: HashSet::new(),
+        };
         // From the last entry to the first: a link comes after its target, and may be a target itself.
-        for entry in changeset.entries.iter().rev() {
-            if !self.keeps(entry) {
+        for (entry, hidden) in changeset.entries.iter().zip(&reach.hidden).rev() {
+            let name = entry.path.name();
+            if *hidden && !self.pinned.contains(name) && !reach.pinned.contains(name) {
                 continue;
             }
             match &entry.kind {
                 EntryKind::HardLink(target) => {
-                    self.pinned.insert(target.name().into());
+                    reach.pinned.insert(target.name().into());
                 }
                 EntryKind::File(ObjectId(object)) => {
-                    if let Some(slot) = reachable.get_mut(*object as usize) {
+                    if let Some(slot) = reach.objects.get_mut(*object as usize) {
                         *slot = true;
                     }
                 }
                 EntryKind::Directory | EntryKind::Symlink(_) | EntryKind::Special(_) => {}
             }
         }
-        reachable
+        reach
     }
 
-    /// Adds what a layer hides of those below it.
-    pub(crate) fn add(&mut self, changeset: &Changeset) {
+    /// Adds what a layer hides of those below it, and what its hard links keep of them.
+    pub(crate) fn add(&mut self, changeset: &Changeset, reach: Reach) {
+        self.pinned.extend(reach.pinned);
         for entry in &changeset.entries {
-            let hides = self.hidden.entry(entry.path.as_bytes().into()).or_default();
+            let hides = self.hidden.entry(entry.path.clone()).or_default();
             hides.itself = true;
             hides.below |= !matches!(entry.kind, EntryKind::Directory);
         }
@@ -70,21 +85,39 @@ impl Mask {
                 Whiteout::Path(path) => (path, true),
                 Whiteout::Opaque(path) => (path, false),
             };
-            let hides = self.hidden.entry(path.as_bytes().into()).or_default();
+            let hides = self.hidden.entry(path.clone()).or_default();
             hides.itself |= itself;
             hides.below = true;
         }
     }
 
-    fn keeps(&self, entry: &Entry) -> bool {
-        !entry.anchored
-            || self.pinned.contains(entry.path.name())
-            || !self.hides_path(entry.path.as_bytes())
+    /// By entry: whether it stands where its path says, and that is hidden.
+    fn hidden_entries(&self, changeset: &Changeset) -> Vec<bool> {
+        let entries = &changeset.entries;
+        if self.hidden.is_empty() {
+            return vec![false; entries.len()];
+        }
+        // Most entries are in the directory of the entry before.
+        let mut last: (Option<&[u8]>, bool) = (None, false);
+        let mut hidden = Vec::with_capacity(entries.len());
+        for entry in entries {
+            let path = entry.path.as_bytes();
+            let directory = parent(path);
+            if last.0 != directory {
+                last = (directory, self.hides_below(path));
+            }
+            let itself = || self.hidden.get(path).is_some_and(|hides| hides.itself);
+            hidden.push(entry.anchored && (last.1 || itself()));
+        }
+        hidden
     }
 
     fn hides_path(&self, path: &[u8]) -> bool {
-        self.hidden.get(path).is_some_and(|hides| hides.itself)
-            || crate::path::ancestors(path)
-                .any(|above| self.hidden.get(above).is_some_and(|hides| hides.below))
+        self.hidden.get(path).is_some_and(|hides| hides.itself) || self.hides_below(path)
+    }
+
+    /// Tells whether all that is in a directory above the path is hidden.
+    fn hides_below(&self, path: &[u8]) -> bool {
+        ancestors(path).any(|above| self.hidden.get(above).is_some_and(|hides| hides.below))
     }
 }

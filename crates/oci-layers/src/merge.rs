@@ -11,13 +11,17 @@ use crate::changeset::{
 };
 use crate::error::EntryError;
 use crate::limits::{Limit, check};
-use crate::path::LayerPath;
+use crate::path::{LayerPath, components, parent};
 
 /// What the layers applied so far show. Node 0 is the root.
 #[derive(Debug)]
 pub(crate) struct MergedTree {
     nodes: Vec<MergedNode>,
     depth_limit: u64,
+    /// Directories that had no entry of their own when they were made.
+    implied: u64,
+    /// The directory of the last entry: most entries are in the same one as the entry before.
+    last: Option<(Vec<u8>, NodeIndex)>,
 }
 
 /// The place of a node; two names with the same place are hard links.
@@ -62,6 +66,8 @@ impl MergedTree {
                 kind: MergedKind::Directory(root),
             }],
             depth_limit,
+            implied: 0,
+            last: None,
         }
     }
 
@@ -87,18 +93,25 @@ impl MergedTree {
         self.nodes.get(index.0)
     }
 
+    /// The nodes, by [`NodeIndex`].
+    pub(crate) fn into_nodes(self) -> Vec<MergedNode> {
+        self.nodes
+    }
+
     fn apply_whiteout(&mut self, whiteout: &Whiteout) -> Result<(), EntryError> {
+        self.last = None;
         match whiteout {
             Whiteout::Path(path) => {
-                let Some((parent, name)) = path.split_last() else { return Ok(()) };
-                if let Some(found) = self.find(&parent, None)?
+                let Some(parent) = parent(path.as_bytes()) else { return Ok(()) };
+                let name = path.name();
+                if let Some(found) = self.find(parent, None)?
                     && let Some(directory) = self.directory_mut(found)
                 {
                     directory.children.remove(name);
                 }
             }
             Whiteout::Opaque(path) => {
-                if let Some(found) = self.find(path, None)?
+                if let Some(found) = self.find(path.as_bytes(), None)?
                     && let Some(directory) = self.directory_mut(found)
                 {
                     directory.children.clear();
@@ -109,18 +122,19 @@ impl MergedTree {
     }
 
     fn apply_entry(&mut self, layer: usize, entry: &Entry) -> Result<(), EntryError> {
-        let Some((parent_path, name)) = entry.path.split_last() else {
+        let name = entry.path.name();
+        let Some(parent_path) = parent(entry.path.as_bytes()) else {
             // The root itself, which only a directory can be.
             self.update(Self::ROOT, entry);
             return Ok(());
         };
         if let EntryKind::HardLink(target) = &entry.kind {
             let node = self.link_target(target)?;
-            let parent = self.ensure_directory(&parent_path, entry.mtime)?;
+            let parent = self.ensure_directory(parent_path, entry.mtime)?;
             self.insert(parent, name, node);
             return Ok(());
         }
-        let parent = self.ensure_directory(&parent_path, entry.mtime)?;
+        let parent = self.ensure_directory(parent_path, entry.mtime)?;
         let kind = match &entry.kind {
             EntryKind::Directory => {
                 return match self.child(parent, name) {
@@ -143,10 +157,10 @@ impl MergedTree {
 
     /// What a hard link names; the last component is not followed, as link(2) does not follow it.
     fn link_target(&mut self, target: &LayerPath) -> Result<NodeIndex, EntryError> {
-        let Some((parent, name)) = target.split_last() else {
+        let Some(parent) = parent(target.as_bytes()) else {
             return Err(EntryError::LinkToDirectory { target: target.clone() });
         };
-        let found = self.find(&parent, None)?.and_then(|parent| self.child(parent, name));
+        let found = self.find(parent, None)?.and_then(|at| self.child(at, target.name()));
         match found {
             None => Err(EntryError::LinkTargetMissing { target: target.clone() }),
             Some(node) if self.directory(node).is_some() => {
@@ -157,20 +171,23 @@ impl MergedTree {
     }
 
     /// The directory at `path`, made where it is missing, as of the time of the entry that needs it.
-    fn ensure_directory(&mut self, path: &LayerPath, mtime: u32) -> Result<NodeIndex, EntryError> {
-        self.find(path, Some(mtime)).map(|found| found.unwrap_or(Self::ROOT))
+    fn ensure_directory(&mut self, path: &[u8], mtime: u32) -> Result<NodeIndex, EntryError> {
+        if let Some((last, node)) = &self.last
+            && last == path
+        {
+            return Ok(*node);
+        }
+        let node = self.find(path, Some(mtime))?.unwrap_or(Self::ROOT);
+        self.last = Some((path.to_vec(), node));
+        Ok(node)
     }
 
     /// Finds the directory at `path`, following symbolic links.
     ///
     /// With a time, directories are made on the way where there are none, also in place of a file: a layer that has
     /// something in a directory says that it is a directory. Without one, `None` if there is no such directory.
-    fn find(
-        &mut self,
-        path: &LayerPath,
-        create: Option<u32>,
-    ) -> Result<Option<NodeIndex>, EntryError> {
-        let mut pending: Vec<Cow<'_, [u8]>> = path.components().map(Cow::Borrowed).collect();
+    fn find(&mut self, path: &[u8], create: Option<u32>) -> Result<Option<NodeIndex>, EntryError> {
+        let mut pending: Vec<Cow<'_, [u8]>> = components(path).map(Cow::Borrowed).collect();
         pending.reverse();
         let mut at = Self::ROOT;
         let mut links = 0;
@@ -197,6 +214,10 @@ impl MergedTree {
                 Some(MergedKind::File { .. } | MergedKind::Special(_)) | None => match create {
                     None => return Ok(None),
                     Some(mtime) => {
+                        // One entry may need a hundred of them, and only entries are counted.
+                        self.implied += 1;
+                        check(Limit::ImpliedDirectories, self.implied, IMPLIED_LIMIT)
+                            .map_err(EntryError::Limit)?;
                         at = self.add_directory(at, &name, IMPLICIT_DIRECTORY_MODE, mtime)?;
                     }
                 },
@@ -227,8 +248,11 @@ impl MergedTree {
     }
 
     fn insert(&mut self, parent: NodeIndex, name: &[u8], node: NodeIndex) {
-        if let Some(directory) = self.directory_mut(parent) {
-            directory.children.insert(name.into(), node);
+        let Some(directory) = self.directory_mut(parent) else { return };
+        let before = directory.children.insert(name.into(), node);
+        let kind = before.and_then(|before| self.node(before)).map(|node| &node.kind);
+        if matches!(kind, Some(MergedKind::Directory(_) | MergedKind::Symlink(_))) {
+            self.last = None; // it may have been on the way there
         }
     }
 
@@ -257,6 +281,9 @@ impl MergedTree {
         }
     }
 }
+
+/// Directories that no entry names; archives without any have some ten thousand. Each takes some 400 bytes.
+const IMPLIED_LIMIT: u64 = 1_000_000;
 
 /// Symbolic links that are followed on the way to one entry, as many as containerd follows.
 const LINKS_FOLLOWED: usize = 255;

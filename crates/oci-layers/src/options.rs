@@ -57,4 +57,4 @@ impl Options {
 }
 
 /// Raised whenever the same layers and options come out as other bytes than before.
-const LAYOUT_VERSION: u32 = 1;
+const LAYOUT_VERSION: u32 = 2;

@@ -1,6 +1,8 @@
 //! Names inside a layer, cut into components at the edge.
 
+use std::borrow::Borrow;
 use std::fmt;
+use std::sync::Arc;
 
 use crate::limits::{Limit, LimitExceeded, Limits, check};
 
@@ -9,7 +11,7 @@ use crate::limits::{Limit, LimitExceeded, Limits, check};
 /// Absolute names are taken from the root, and `..` removes the component before it, or nothing at the root. So a
 /// name such as `../../etc/passwd` means `etc/passwd` of the image, and none can mean anything outside it.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
-pub struct LayerPath(Box<[u8]>);
+pub struct LayerPath(Arc<[u8]>);
 
 impl LayerPath {
     /// Parses a name as it stands in a tar header.
@@ -32,14 +34,33 @@ impl LayerPath {
         Ok(Self(components.join(&b'/').into()))
     }
 
+    /// Takes a path as [`as_bytes`](Self::as_bytes) gave it; `None` where it is none, or over a limit.
+    pub(crate) fn from_stored(bytes: &[u8], limits: &Limits) -> Option<Self> {
+        let mut depth = 0;
+        for name in bytes.split(|byte| *byte == b'/') {
+            depth += 1;
+            let empty = name.is_empty() && !bytes.is_empty();
+            if empty || matches!(name, b"." | b"..") || name.len() as u64 > limits.name_bytes {
+                return None;
+            }
+        }
+        let fits = depth <= limits.depth.max(1) && bytes.len() as u64 <= limits.path_bytes;
+        fits.then(|| Self(bytes.into()))
+    }
+
     /// The components joined by `/`.
     pub fn as_bytes(&self) -> &[u8] {
         &self.0
     }
 
+    /// The same bytes as [`as_bytes`](Self::as_bytes), not copied.
+    pub(crate) fn shared(&self) -> Arc<[u8]> {
+        Arc::clone(&self.0)
+    }
+
     /// The components from the root on.
     pub(crate) fn components(&self) -> impl Iterator<Item = &[u8]> {
-        self.0.split(|byte| *byte == b'/').filter(|name| !name.is_empty())
+        components(&self.0)
     }
 
     /// The path of the directory and the last component; `None` for the root.
@@ -68,6 +89,11 @@ impl LayerPath {
     }
 }
 
+/// The components of a path from the root on.
+pub(crate) fn components(path: &[u8]) -> impl Iterator<Item = &[u8]> {
+    path.split(|byte| *byte == b'/').filter(|name| !name.is_empty())
+}
+
 /// The paths of all directories above `path`, the root (empty) first; none for the root itself.
 pub(crate) fn ancestors(path: &[u8]) -> impl Iterator<Item = &[u8]> {
     let root = (!path.is_empty()).then_some(&path[..0]);
@@ -75,10 +101,21 @@ pub(crate) fn ancestors(path: &[u8]) -> impl Iterator<Item = &[u8]> {
     root.into_iter().chain(slashes.filter_map(|(at, _)| path.get(..at)))
 }
 
+/// The path of the directory that `path` is in; `None` for the root.
+pub(crate) fn parent(path: &[u8]) -> Option<&[u8]> {
+    (!path.is_empty()).then(|| split_name(path).0)
+}
+
 fn split_name(path: &[u8]) -> (&[u8], &[u8]) {
     match path.iter().rposition(|byte| *byte == b'/') {
         Some(at) => (path.get(..at).unwrap_or_default(), path.get(at + 1..).unwrap_or_default()),
         None => (&[], path),
+    }
+}
+
+impl Borrow<[u8]> for LayerPath {
+    fn borrow(&self) -> &[u8] {
+        &self.0
     }
 }
 
@@ -126,6 +163,18 @@ mod tests {
         assert!(parse(&b"d/".repeat(1024)).is_ok());
         assert_eq!(parse(&b"d/".repeat(1025)).unwrap_err().limit, Limit::Depth);
         assert_eq!(parse(&b"d/".repeat(5000)).unwrap_err().limit, Limit::PathBytes);
+    }
+
+    #[test]
+    fn only_what_a_path_can_be_is_taken_back() {
+        let limits = Limits::default();
+        for good in ["", "a", "usr/lib/x", "..."] {
+            let stored = LayerPath::from_stored(good.as_bytes(), &limits).unwrap();
+            assert_eq!(Ok(stored), parse(good.as_bytes()));
+        }
+        for bad in ["/", "a/", "/a", "a//b", ".", "a/../b", &"x".repeat(256), &"d/".repeat(1025)] {
+            assert_eq!(LayerPath::from_stored(bad.as_bytes(), &limits), None, "{bad}");
+        }
     }
 
     #[test]

@@ -3,8 +3,12 @@
 //! Memory is bounded by a budget of bytes that blocks hold from the moment they are handed in until the committer takes
 //! them. The layer whose turn it is to be committed may use the budget whatever the others hold, so it never waits for
 //! a layer that waits for it. Nothing here decides what the image holds.
+//!
+//! A thread that sleeps is woken for several blocks at once where there are more to come: a switch for each would cost
+//! more than all the rest that is done here.
 
 use std::collections::{BTreeMap, VecDeque};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread;
 
@@ -22,6 +26,8 @@ pub(crate) struct Pipeline {
     room: Condvar,
     arrival: Condvar,
     budget: u64,
+    /// Set under the lock, and readable without it.
+    ended: AtomicBool,
 }
 
 #[derive(Debug)]
@@ -32,7 +38,14 @@ struct State {
     held: u64,
     /// The layer that is being committed.
     turn: usize,
-    ended: bool,
+    /// Number of the block that the committer sleeps for.
+    awaited: Option<u64>,
+    /// Workers that sleep because there are no jobs.
+    idle: usize,
+    /// Whether the reader of the layer that is being committed sleeps because there is no room.
+    blocked: bool,
+    /// Readers of other layers that do.
+    waiting: usize,
     failure: Option<ConvertError>,
 }
 
@@ -80,7 +93,10 @@ impl Pipeline {
             layers: (0..layers).map(|_| Arrivals::default()).collect(),
             held: 0,
             turn: layers.saturating_sub(1),
-            ended: false,
+            awaited: None,
+            idle: 0,
+            blocked: false,
+            waiting: 0,
             failure: None,
         };
         Self {
@@ -89,6 +105,7 @@ impl Pipeline {
             room: Condvar::new(),
             arrival: Condvar::new(),
             budget: (budget as u64).max(SMALLEST_BUDGET),
+            ended: AtomicBool::new(false),
         }
     }
 
@@ -96,13 +113,15 @@ impl Pipeline {
     pub(crate) fn next_job(&self) -> Option<Job> {
         let mut state = self.lock();
         loop {
-            if state.ended {
+            if self.is_ended() {
                 return None;
             }
             if let Some(job) = state.jobs.pop_front() {
                 return Some(job);
             }
+            state.idle += 1;
             state = wait(&self.work, state);
+            state.idle -= 1;
         }
     }
 
@@ -115,10 +134,10 @@ impl Pipeline {
         if let Some(arrivals) = state.layers.get_mut(layer) {
             arrivals.blocks.insert(sequence, Encoded { owner, claim, block });
         }
-        if state.turn == layer {
+        if state.is_awaited(layer) {
             self.arrival.notify_one();
         }
-        self.room.notify_all();
+        self.offer_room(&state);
     }
 
     /// Says that a layer has been read whole, in `blocks` blocks.
@@ -127,36 +146,44 @@ impl Pipeline {
         if let Some(arrivals) = state.layers.get_mut(layer) {
             arrivals.finished = Some((index, blocks));
         }
+        // The last of its blocks may be too few to have woken anyone.
+        self.work.notify_all();
         self.arrival.notify_one();
     }
 
     /// Waits for block number `sequence` of a layer, or its end.
     pub(crate) fn take(&self, layer: usize, sequence: u64) -> Result<Next, Stopped> {
         let mut state = self.lock();
-        state.turn = layer;
-        self.room.notify_all();
+        if state.turn != layer {
+            state.turn = layer;
+            // Its reader may have more room now.
+            self.room.notify_all();
+        }
         loop {
-            if state.ended {
+            if self.is_ended() {
                 return Err(Stopped);
             }
             let arrivals = state.layers.get_mut(layer).ok_or(Stopped)?;
             if let Some(encoded) = arrivals.blocks.remove(&sequence) {
                 state.release(layer, charge(encoded.block.bytes.len()));
-                self.room.notify_all();
+                self.offer_room(&state);
                 return Ok(Next::Block(encoded));
             }
             if let Some((index, _)) = arrivals.finished.take_if(|(_, blocks)| *blocks == sequence) {
                 return Ok(Next::End(index));
             }
+            state.awaited = Some(sequence);
             state = wait(&self.arrival, state);
+            state.awaited = None;
         }
     }
 
     /// Ends everything because of an error; the first one counts.
     pub(crate) fn fail(&self, error: ConvertError) {
         let mut state = self.lock();
-        if !state.ended {
+        if !self.is_ended() {
             state.failure = Some(error);
+            self.ended.store(true, Ordering::Relaxed);
         }
         drop(state);
         self.end();
@@ -164,14 +191,16 @@ impl Pipeline {
 
     /// Ends everything: workers find no more jobs, readers no more room.
     pub(crate) fn end(&self) {
-        self.lock().ended = true;
+        let state = self.lock();
+        self.ended.store(true, Ordering::Relaxed);
+        drop(state);
         self.work.notify_all();
         self.room.notify_all();
         self.arrival.notify_all();
     }
 
     pub(crate) fn is_ended(&self) -> bool {
-        self.lock().ended
+        self.ended.load(Ordering::Relaxed)
     }
 
     pub(crate) fn failure(&self) -> Option<ConvertError> {
@@ -182,21 +211,42 @@ impl Pipeline {
         let need = charge(job.data.len());
         let mut state = self.lock();
         loop {
-            if state.ended {
+            if self.is_ended() {
                 return Err(LayerError::Stopped);
             }
-            let own = state.layers.get(job.layer).map_or(0, |arrivals| arrivals.held);
-            let used = if state.turn == job.layer { own } else { state.held };
-            if used + need <= self.budget {
+            if state.used(job.layer) + need <= self.budget {
                 break;
             }
-            state = wait(&self.room, state);
+            // Whoever can make room must be awake, however few blocks there are for it.
+            self.work.notify_all();
+            if state.turn == job.layer {
+                self.arrival.notify_one();
+                state.blocked = true;
+                state = wait(&self.room, state);
+                state.blocked = false;
+            } else {
+                state.waiting += 1;
+                state = wait(&self.room, state);
+                state.waiting -= 1;
+            }
         }
         state.hold(job.layer, need);
         state.jobs.push_back(job);
+        let wake = state.idle > 0 && state.jobs.len() >= BATCH;
         drop(state);
-        self.work.notify_one();
+        if wake {
+            self.work.notify_one();
+        }
         Ok(())
+    }
+
+    /// Wakes readers once there is room worth waking for.
+    fn offer_room(&self, state: &State) {
+        let low = self.budget - self.budget / 4;
+        let own = state.blocked && state.used(state.turn) <= low;
+        if own || (state.waiting > 0 && state.held <= low) {
+            self.room.notify_all();
+        }
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
@@ -205,6 +255,21 @@ impl Pipeline {
 }
 
 impl State {
+    /// Bytes that count against the budget where a block of `layer` is to be held.
+    fn used(&self, layer: usize) -> u64 {
+        let own = self.layers.get(layer).map_or(0, |arrivals| arrivals.held);
+        if self.turn == layer { own } else { self.held }
+    }
+
+    /// Tells whether the committer sleeps for what is there of `layer`, and for enough of it.
+    fn is_awaited(&self, layer: usize) -> bool {
+        let Some(arrivals) = self.layers.get(layer).filter(|_| self.turn == layer) else {
+            return false;
+        };
+        let enough = arrivals.blocks.len() >= BATCH || arrivals.finished.is_some() || self.blocked;
+        enough && self.awaited.is_some_and(|sequence| arrivals.blocks.contains_key(&sequence))
+    }
+
     fn hold(&mut self, layer: usize, bytes: u64) {
         self.held += bytes;
         if let Some(arrivals) = self.layers.get_mut(layer) {
@@ -268,5 +333,7 @@ impl Drop for EndOnPanic<'_> {
     }
 }
 
+/// For how many blocks a thread is woken while more are to come.
+const BATCH: usize = 4;
 /// Room for a few blocks of the largest size, below which threads would only take turns.
 const SMALLEST_BUDGET: u64 = 8 << 20;

@@ -11,7 +11,8 @@ use std::process::Command;
 
 use archive::{Header, Tar};
 use image::{
-    Found, FoundKind, Listing, convert_layers, convert_tars, digest, layer, scan, unsquash,
+    Found, FoundKind, assert_same, convert_layers, convert_tars, digest, layer, published, scan,
+    unsquash, without_directory_links,
 };
 use oci_layers::{BlockSize, Compression, Compressor, Options};
 
@@ -26,30 +27,6 @@ fn gnu_tar(arguments: &[&str], directory: &Path) -> Vec<u8> {
         .unwrap();
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
     output.stdout
-}
-
-/// What an image of this tree must show.
-fn published(mut listing: Listing) -> Listing {
-    for found in listing.values_mut() {
-        found.owner = (0, 0);
-        found.mode = match &found.kind {
-            FoundKind::Directory => found.mode & 0o1777 | 0o555,
-            FoundKind::File(..) if found.mode & 0o111 != 0 => found.mode & 0o1777 | 0o555,
-            FoundKind::File(..) => found.mode & 0o1777 | 0o444,
-            FoundKind::Symlink(_) | FoundKind::Other => found.mode,
-        };
-        if found.kind == FoundKind::Directory {
-            found.links = 0;
-        }
-    }
-    listing
-}
-
-fn assert_same(found: &Listing, expected: &Listing) {
-    for (name, expected) in expected {
-        assert_eq!(found.get(name), Some(expected), "{}", name.escape_ascii());
-    }
-    assert_eq!(found.len(), expected.len());
 }
 
 fn sparse_tree(directory: &Path) {
@@ -180,12 +157,7 @@ fn privileged_the_kernel_reads_large_directories_and_sparse_files() {
     }
     let tar = gnu_tar(&["--sparse"], directory.path());
     let (image, _) = convert_tars(&[tar]).unwrap();
-    let mut found = image::mount(image.path());
-    for found in found.values_mut() {
-        if found.kind == FoundKind::Directory {
-            found.links = 0;
-        }
-    }
+    let found = without_directory_links(image::mount(image.path()));
     assert_same(&found, &published(scan(directory.path())));
 }
 

@@ -62,7 +62,7 @@ fn layers(delays: [u64; 4]) -> Vec<Layer> {
 fn converted(delays: [u64; 4], workers: usize, readers: usize) -> Vec<u8> {
     let file = tempfile::NamedTempFile::new().unwrap();
     let options = Options { workers, readers, budget: 1, ..Options::default() };
-    convert(layers(delays), file.as_file(), &options, &Silent).unwrap();
+    convert(layers(delays), Vec::new(), file.as_file(), &options, &Silent).unwrap();
     fs::read(file.path()).unwrap()
 }
 
@@ -94,7 +94,7 @@ impl Progress for Watching {
         assert!(before <= bytes_taken, "a layer never goes back");
     }
 
-    fn layer_done(&self, index: usize) {
+    fn layer_done(&self, index: usize, _: bool) {
         self.done.lock().unwrap().push(index);
     }
 
@@ -110,7 +110,7 @@ fn progress_ends_at_the_size_of_each_layer_and_of_the_image() {
     let sizes: Vec<u64> = layers.iter().map(|layer| layer.size).collect();
     let watching = Watching::default();
     let file = tempfile::tempfile().unwrap();
-    let summary = convert(layers, &file, &Options::default(), &watching).unwrap();
+    let summary = convert(layers, Vec::new(), &file, &Options::default(), &watching).unwrap();
     let taken: Vec<u64> =
         watching.taken.iter().map(|taken| taken.load(Ordering::Relaxed)).collect();
     assert_eq!(taken, sizes);
@@ -132,7 +132,7 @@ fn a_failure_while_other_layers_wait_for_room_ends_them_all() {
     });
     let file = tempfile::tempfile().unwrap();
     let options = Options { workers: 1, readers: 4, budget: 1, ..Options::default() };
-    let error = convert(layers, &file, &options, &Silent).unwrap_err();
+    let error = convert(layers, Vec::new(), &file, &options, &Silent).unwrap_err();
     assert!(error.is_source(), "{error:?}");
 }
 

@@ -9,7 +9,7 @@ mod header;
 mod pax;
 mod sparse;
 
-use std::io::{self, Read};
+use std::io::{self, BufRead};
 
 use crate::limits::{Limit, LimitExceeded, check};
 use header::{Block, Header};
@@ -57,7 +57,7 @@ pub(crate) struct Archive<R> {
     header_limit: u64,
 }
 
-impl<R: Read> Archive<R> {
+impl<R: BufRead> Archive<R> {
     pub(crate) fn new(input: R, header_limit: u64) -> Self {
         Self { input, offset: 0, data: 0, padding: 0, header_limit }
     }
@@ -218,13 +218,8 @@ impl<R: Read> Archive<R> {
     }
 
     fn skip_data(&mut self) -> Result<(), TarError> {
-        let mut left = self.data + self.padding;
-        let mut waste = [0; 8192];
-        while left > 0 {
-            let length = left.min(waste.len() as u64) as usize;
-            self.fill(waste.get_mut(..length).unwrap_or_default())?;
-            left -= length as u64;
-        }
+        let left = self.data + self.padding;
+        self.pass(left, |_| {})?;
         self.data = 0;
         self.padding = 0;
         Ok(())
@@ -255,6 +250,32 @@ impl<R: Read> Archive<R> {
         })?;
         self.offset += bytes.len() as u64;
         Ok(())
+    }
+
+    /// Gives the next `length` bytes to `take`, in pieces as they are in the buffer.
+    fn pass(&mut self, length: u64, mut take: impl FnMut(&[u8])) -> Result<(), TarError> {
+        let mut left = length;
+        while left > 0 {
+            let piece = match self.input.fill_buf() {
+                Ok([]) => return Err(malformed(self.offset, TarProblem::CutOff)),
+                Ok(bytes) => bytes.get(..left as usize).unwrap_or(bytes),
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
+                Err(error) => return Err(TarError::Read(error)),
+            };
+            take(piece);
+            let length = piece.len();
+            self.input.consume(length);
+            left -= length as u64;
+        }
+        self.offset += length;
+        Ok(())
+    }
+
+    /// Appends `length` bytes of the current member's data to `bytes`; the member must have as many left.
+    pub(crate) fn append_data(&mut self, length: u64, bytes: &mut Vec<u8>) -> Result<(), TarError> {
+        self.data =
+            self.data.checked_sub(length).ok_or(malformed(self.offset, TarProblem::SparseMap))?;
+        self.pass(length, |piece| bytes.extend_from_slice(piece))
     }
 
     /// Reads data of the current member into all of `bytes`, of which the member must have as many left.

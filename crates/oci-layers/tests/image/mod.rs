@@ -2,7 +2,8 @@
 #![allow(dead_code, reason = "each test program uses a part of it")]
 
 use std::collections::BTreeMap;
-use std::fs;
+use std::error::Error;
+use std::fs::{self, File};
 use std::io::{Cursor, Write};
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::os::unix::fs::MetadataExt;
@@ -10,8 +11,12 @@ use std::path::Path;
 use std::process::Command;
 
 use image_ref::Digest;
-use oci_layers::{Compression, ConvertError, Layer, Options, Progress, Summary, convert};
+use oci_layers::{
+    Compression, ConvertError, EntryError, Layer, LayerError, Limit, Options, Progress, Summary,
+    convert,
+};
 use sha2::{Digest as _, Sha256};
+use squashfs_reader::Rules;
 use tempfile::NamedTempFile;
 
 pub(crate) fn digest(bytes: &[u8]) -> Digest {
@@ -50,7 +55,7 @@ pub(crate) struct Silent;
 
 impl Progress for Silent {
     fn layer(&self, _: usize, _: u64) {}
-    fn layer_done(&self, _: usize) {}
+    fn layer_done(&self, _: usize, _: bool) {}
     fn written(&self, _: u64) {}
 }
 
@@ -59,13 +64,72 @@ pub(crate) fn convert_layers(
     options: &Options,
 ) -> Result<(NamedTempFile, Summary), ConvertError> {
     let file = NamedTempFile::new().unwrap();
-    convert(layers, file.as_file(), options, &Silent).map(|summary| (file, summary))
+    let summary = convert(layers, Vec::new(), file.as_file(), options, &Silent)?;
+    examined(file.as_file(), &summary);
+    Ok((file, summary))
+}
+
+/// Has the independent reader look at an image as before its publication; it must count as the summary does.
+pub(crate) fn examined(image: &File, summary: &Summary) {
+    let found = squashfs_reader::examine(image, &Rules::published()).unwrap();
+    assert_eq!(
+        (found.files, found.directories, found.symlinks, found.special, found.hard_links),
+        (summary.files, summary.directories + 1, summary.links, 0, summary.hard_links)
+    );
+    assert!(found.image_bytes <= summary.bytes);
 }
 
 /// Converts plain archives with small blocks and two threads of each kind.
 pub(crate) fn convert_tars(tars: &[Vec<u8>]) -> Result<(NamedTempFile, Summary), ConvertError> {
     let layers = tars.iter().map(|tar| layer(tar, Compression::None)).collect();
     convert_layers(layers, &Options { readers: 2, workers: 2, ..Options::default() })
+}
+
+/// What an image of these plain archives shows.
+pub(crate) fn listing(tars: &[Vec<u8>]) -> Listing {
+    let (file, _) = convert_tars(tars).unwrap();
+    unsquash(file.path())
+}
+
+pub(crate) fn names(listing: &Listing) -> Vec<String> {
+    listing.keys().map(|name| String::from_utf8_lossy(name).into_owned()).collect()
+}
+
+pub(crate) fn kind(listing: &Listing, name: &str) -> FoundKind {
+    listing[name.as_bytes()].kind.clone()
+}
+
+pub(crate) fn is_file(listing: &Listing, name: &str, data: &[u8]) -> bool {
+    matches!(&listing[name.as_bytes()].kind, FoundKind::File(size, found, _)
+        if *size == data.len() as u64 && *found == digest(data))
+}
+
+/// An error with everything behind it, as users are told.
+pub(crate) fn chain(error: &ConvertError) -> String {
+    let mut text = error.to_string();
+    let mut source = error.source();
+    while let Some(error) = source {
+        text += &format!(": {error}");
+        source = error.source();
+    }
+    text
+}
+
+/// The limit that an error is about, which its text must name, as well as layer and digest.
+pub(crate) fn limit_of(error: &ConvertError) -> Limit {
+    assert!(error.is_limit(), "{error:?}");
+    let ConvertError::Layer { index, digest, source } = error else { panic!("{error:?}") };
+    let (LayerError::Limit(exceeded)
+    | LayerError::Entry { source: EntryError::Limit(exceeded), .. }) = source
+    else {
+        panic!("{error:?}")
+    };
+    let text = chain(error);
+    assert!(text.starts_with(&format!("layer {} ({digest})", index + 1)), "{text}");
+    let named = format!("more than {} ", exceeded.allowed);
+    assert!(text.contains(&named), "{text}");
+    assert!(text.ends_with(&format!("(limit `{}`)", exceeded.limit.name())), "{text}");
+    exceeded.limit
 }
 
 /// What an independent reader sees at a path.
@@ -88,6 +152,34 @@ pub(crate) enum FoundKind {
 }
 
 pub(crate) type Listing = BTreeMap<Vec<u8>, Found>;
+
+/// What an image must show of a tree that another program unpacked: everything as root's and readable by all, and
+/// without set-id bits. Link counts of directories are the file system's, so set to 0.
+pub(crate) fn published(mut listing: Listing) -> Listing {
+    for found in listing.values_mut() {
+        found.owner = (0, 0);
+        found.mode = match &found.kind {
+            FoundKind::Directory => found.mode & 0o1777 | 0o555,
+            FoundKind::File(..) if found.mode & 0o111 != 0 => found.mode & 0o1777 | 0o555,
+            FoundKind::File(..) => found.mode & 0o1777 | 0o444,
+            FoundKind::Symlink(_) | FoundKind::Other => found.mode,
+        };
+    }
+    without_directory_links(listing)
+}
+
+pub(crate) fn without_directory_links(mut listing: Listing) -> Listing {
+    let directories = listing.values_mut().filter(|found| found.kind == FoundKind::Directory);
+    directories.for_each(|found| found.links = 0);
+    listing
+}
+
+pub(crate) fn assert_same(found: &Listing, expected: &Listing) {
+    for (name, expected) in expected {
+        assert_eq!(found.get(name), Some(expected), "{}", name.escape_ascii());
+    }
+    assert_eq!(names(found), names(expected));
+}
 
 /// Lists a tree by path, the root being empty.
 pub(crate) fn scan(root: &Path) -> Listing {
@@ -151,13 +243,7 @@ pub(crate) fn unsquash(image: &Path) -> Listing {
         .output()
         .unwrap();
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
-    let mut listing = scan(&root);
-    for found in listing.values_mut() {
-        if found.kind == FoundKind::Directory {
-            found.links = 0;
-        }
-    }
-    listing
+    without_directory_links(scan(&root))
 }
 
 /// Mounts an image with the kernel's squashfs and lists it; needs root and a loop device.

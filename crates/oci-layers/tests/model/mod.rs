@@ -1,6 +1,7 @@
 //! What a stack of layers shows, said as simply as possible: a map from real paths to nodes, changed entry by entry.
 //!
 //! It shares no code and no data structure with the converter.
+#![allow(dead_code, reason = "each test program uses a part of it")]
 
 use std::collections::BTreeMap;
 
@@ -10,13 +11,46 @@ use crate::image::{Found, FoundKind, Listing, digest};
 /// One entry of a layer, as a test wants it.
 #[derive(Clone, Debug)]
 pub(crate) enum Op {
-    Dir { path: String, mode: u32, mtime: i64 },
-    File { path: String, mode: u32, mtime: i64, seed: u8, size: usize },
-    Symlink { path: String, target: String, mtime: i64 },
-    HardLink { path: String, target: String },
-    Fifo { path: String },
-    Whiteout { path: String },
-    Opaque { path: String },
+    Dir {
+        path: String,
+        mode: u32,
+        mtime: i64,
+    },
+    File {
+        path: String,
+        mode: u32,
+        mtime: i64,
+        seed: u8,
+        size: usize,
+    },
+    /// A file of holes and `content` at these offsets, each as long as [`PART`], in one of the four forms.
+    Sparse {
+        path: String,
+        form: u8,
+        seed: u8,
+        size: u64,
+        parts: Vec<u64>,
+    },
+    Symlink {
+        path: String,
+        target: String,
+        mtime: i64,
+    },
+    HardLink {
+        path: String,
+        target: String,
+    },
+    /// A fifo or a device, which is left out.
+    Special {
+        path: String,
+        kind: u8,
+    },
+    Whiteout {
+        path: String,
+    },
+    Opaque {
+        path: String,
+    },
 }
 
 /// Bytes that compress, but not to nothing, and that differ from block to block.
@@ -31,19 +65,41 @@ pub(crate) fn archive(ops: &[Op]) -> Vec<u8> {
     ops.iter().fold(Tar::default(), append).finish()
 }
 
+/// Names and targets that do not fit a header go in front of it, in GNU's way or, if `pax`, in that of POSIX.
+fn named(tar: Tar, header: Header, path: &str, target: &str) -> Tar {
+    let (name, link) = (path.as_bytes(), target.as_bytes());
+    let pax = path.len() % 2 == 1;
+    let long: Vec<(&str, &[u8])> =
+        [("path", name), ("linkpath", link)].into_iter().filter(|it| it.1.len() > 100).collect();
+    if pax && !long.is_empty() {
+        tar.pax(&long).header(header)
+    } else {
+        tar.entry(header, name, link)
+    }
+}
+
 fn append(tar: Tar, op: &Op) -> Tar {
     let header = |kind, path: &str, mode, size| Header::new(kind, path.as_bytes(), mode, size);
     match op {
-        Op::Dir { path, mode, mtime } => tar.header(header(b'5', path, *mode, 0).mtime(*mtime)),
+        Op::Dir { path, mode, mtime } => {
+            named(tar, header(b'5', path, *mode, 0).mtime(*mtime), path, "")
+        }
         Op::File { path, mode, mtime, seed, size } => {
-            let data = content(*seed, *size);
-            tar.header(header(b'0', path, *mode, *size as u64).mtime(*mtime)).data(&data)
+            let header = header(b'0', path, *mode, *size as u64).mtime(*mtime);
+            named(tar, header, path, "").data(&content(*seed, *size))
+        }
+        Op::Sparse { path, form, seed, size, parts } => {
+            append_sparse(tar, path, *form, *size, parts, &content(*seed, PART))
         }
         Op::Symlink { path, target, mtime } => {
-            tar.header(header(b'2', path, 0o777, 0).mtime(*mtime).link(target.as_bytes()))
+            let header = header(b'2', path, 0o777, 0).mtime(*mtime).link(target.as_bytes());
+            named(tar, header, path, target)
         }
-        Op::HardLink { path, target } => tar.hard_link(path, target),
-        Op::Fifo { path } => tar.special(b'6', path),
+        Op::HardLink { path, target } => {
+            let header = header(b'1', path, 0o644, 0).link(target.as_bytes());
+            named(tar, header, path, target)
+        }
+        Op::Special { path, kind } => named(tar, header(*kind, path, 0o666, 0), path, ""),
         Op::Whiteout { path } => {
             let (parent, name) = path.rsplit_once('/').unwrap_or((".", path));
             tar.file(&format!("{parent}/.wh.{name}"), 0, b"")
@@ -52,12 +108,69 @@ fn append(tar: Tar, op: &Op) -> Tar {
     }
 }
 
+fn append_sparse(tar: Tar, path: &str, form: u8, size: u64, parts: &[u64], part: &[u8]) -> Tar {
+    let data = part.repeat(parts.len());
+    let stored = data.len() as u64;
+    let size_text = size.to_string();
+    let length = PART.to_string();
+    let offsets: Vec<String> = parts.iter().map(u64::to_string).collect();
+    let name = path.as_bytes();
+    match form {
+        0 => {
+            let mut header = Header::new(b'S', name, 0o644, stored);
+            for (at, offset) in parts.iter().enumerate() {
+                header.number(386 + at * 24, 12, *offset as i64);
+                header.number(398 + at * 24, 12, PART as i64);
+            }
+            header.number(483, 12, size as i64);
+            tar.entry(header, name, b"").data(&data)
+        }
+        1 => {
+            let mut records: Vec<(&str, &[u8])> = vec![("GNU.sparse.size", size_text.as_bytes())];
+            for offset in &offsets {
+                records.push(("GNU.sparse.offset", offset.as_bytes()));
+                records.push(("GNU.sparse.numbytes", length.as_bytes()));
+            }
+            let header = Header::new(b'0', name, 0o644, stored);
+            tar.pax(&[&records[..], &[("path", name)]].concat()).header(header).data(&data)
+        }
+        2 => {
+            let map: Vec<String> =
+                offsets.iter().map(|offset| format!("{offset},{length}")).collect();
+            let map = map.join(",");
+            let records: [(&str, &[u8]); 3] = [
+                ("GNU.sparse.size", size_text.as_bytes()),
+                ("GNU.sparse.map", map.as_bytes()),
+                ("GNU.sparse.name", name),
+            ];
+            tar.pax(&records).header(Header::new(b'0', b"made-up", 0o644, stored)).data(&data)
+        }
+        _ => {
+            let numbers = offsets.iter().map(|offset| format!("{offset}\n{length}\n"));
+            let mut map = format!("{}\n{}", parts.len(), numbers.collect::<String>()).into_bytes();
+            map.resize(map.len().next_multiple_of(512), 0);
+            let records: [(&str, &[u8]); 4] = [
+                ("GNU.sparse.major", b"1"),
+                ("GNU.sparse.minor", b"0"),
+                ("GNU.sparse.realsize", size_text.as_bytes()),
+                ("GNU.sparse.name", name),
+            ];
+            let header = Header::new(b'0', b"made-up", 0o644, stored + map.len() as u64);
+            tar.pax(&records).header(header).data(&[map, data].concat())
+        }
+    }
+}
+
+/// Bytes of each part of a sparse file.
+pub(crate) const PART: usize = 600;
+
 #[derive(Clone, Debug)]
 enum Kind {
     Dir,
     File { seed: u8, size: usize },
+    Sparse { seed: u8, size: u64, parts: Vec<u64> },
     Symlink(String),
-    Fifo,
+    Special,
 }
 
 #[derive(Clone, Debug)]
@@ -68,6 +181,9 @@ struct Node {
 }
 
 type Real = Vec<String>;
+
+/// The time of headers that are given none.
+const TIME: i64 = 1_600_000_000;
 
 /// The tree so far.
 #[derive(Clone, Debug)]
@@ -135,9 +251,15 @@ impl Model {
                 self.put(real, Node { kind, mode: 0o777, mtime: *mtime });
                 Ok(())
             }
-            Op::Fifo { path } => {
-                let real = self.place(path, 1_600_000_000)?;
-                self.put(real, Node { kind: Kind::Fifo, mode: 0, mtime: 0 });
+            Op::Sparse { path, form: _, seed, size, parts } => {
+                let kind = Kind::Sparse { seed: *seed, size: *size, parts: parts.clone() };
+                let real = self.place(path, TIME)?;
+                self.put(real, Node { kind, mode: 0o644, mtime: TIME });
+                Ok(())
+            }
+            Op::Special { path, .. } => {
+                let real = self.place(path, TIME)?;
+                self.put(real, Node { kind: Kind::Special, mode: 0, mtime: 0 });
                 Ok(())
             }
             Op::HardLink { path, target } => {
@@ -147,7 +269,7 @@ impl Model {
                 if matches!(self.nodes[node].kind, Kind::Dir) {
                     return Err(());
                 }
-                let real = self.place(path, 1_600_000_000)?;
+                let real = self.place(path, TIME)?;
                 self.remove(&real);
                 self.names.insert(real, node);
                 Ok(())
@@ -188,7 +310,7 @@ impl Model {
                     whole.extend_from_slice(&path[index + 1..]);
                     return self.real(&whole, create, links + 1);
                 }
-                Some(Kind::File { .. } | Kind::Fifo) | None => {
+                Some(Kind::File { .. } | Kind::Sparse { .. } | Kind::Special) | None => {
                     let Some(mtime) = create else { return Ok(None) };
                     self.put(here.clone(), Node { kind: Kind::Dir, mode: 0o755, mtime });
                     at = here;
@@ -229,7 +351,15 @@ impl Model {
                 Kind::Symlink(target) => {
                     (FoundKind::Symlink(target.clone().into_bytes()), links[index])
                 }
-                Kind::Fifo => continue,
+                Kind::Sparse { seed, size, parts } => {
+                    let mut bytes = vec![0; *size as usize];
+                    for at in parts {
+                        let part = content(*seed, PART);
+                        bytes[*at as usize..*at as usize + PART].copy_from_slice(&part);
+                    }
+                    (FoundKind::File(*size, digest(&bytes), first), links[index])
+                }
+                Kind::Special => continue,
             };
             let (mode, mtime) = (node.mode, node.mtime);
             listing.insert(name, Found { kind, mode, mtime, links, owner: (0, 0) });
