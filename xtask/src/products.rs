@@ -11,8 +11,9 @@ use std::path::{Path, PathBuf};
 use std::time::Instant;
 
 /// What is installed: the name in `target/products/` and the file that cargo makes.
-pub(crate) const PRODUCTS: [(&str, &str); 4] = [
+pub(crate) const PRODUCTS: [(&str, &str); 5] = [
     ("gantry-gateway", "gantry-gateway"),
+    ("gantry-convert", "gantry-convert"),
     ("imgctl", "imgctl"),
     ("gantry", "gantry"),
     ("spank_gantry.so", "libspank_gantry.so"),
@@ -35,7 +36,9 @@ pub(crate) fn run(debug: bool) -> Result<()> {
     fs::create_dir_all(&products).with_context(|| format!("cannot make {}", products.display()))?;
 
     let mut build = command::cargo();
-    build.args(["build", "--package=gateway", "--package=cli", "--package=spank-plugin"]);
+    let packages =
+        ["--package=gateway", "--package=converter", "--package=cli", "--package=spank-plugin"];
+    build.arg("build").args(packages);
     if !debug {
         build.arg("--release");
     }

@@ -3,6 +3,7 @@
 //! Shifter's client puts nothing there, or its user's registry logins. Ours also binds the credential to the
 //! request it was made for, so that whoever sees one cannot use it for another (MUNGE itself says who, not what).
 
+use image_ref::Digest;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
 use std::collections::BTreeMap;
@@ -37,10 +38,9 @@ pub struct Binding {
 }
 
 impl Binding {
-    fn of(method: &str, path: &str, body: &[u8]) -> Self {
-        let hash = Sha256::digest(body);
-        let body = hash.iter().map(|byte| format!("{byte:02x}")).collect();
-        Self { method: method.to_string(), path: path.to_string(), body }
+    fn of(method: &str, path: &str, body: &Digest) -> Self {
+        let (method, path) = (method.to_string(), path.to_string());
+        Self { method, path, body: body.hex().to_string() }
     }
 }
 
@@ -52,7 +52,13 @@ impl Payload {
         body: &[u8],
         authorized_locations: BTreeMap<String, String>,
     ) -> Self {
-        Self { authorized_locations, gantry: Some(Binding::of(method, path, body)) }
+        Self { authorized_locations, gantry: Some(Binding::of(method, path, &hash(body))) }
+    }
+
+    /// The payload for one request whose body is not held but streamed; `body` is its SHA-256.
+    pub fn bound_to(method: &str, path: &str, body: &Digest) -> Self {
+        let gantry = Some(Binding::of(method, path, body));
+        Self { authorized_locations: BTreeMap::new(), gantry }
     }
 
     /// The bytes to encode.
@@ -77,18 +83,33 @@ impl Payload {
     /// # Errors
     /// [`BindingError::Method`], [`BindingError::Path`] or [`BindingError::Body`], whichever differs.
     pub fn check(&self, method: &str, path: &str, body: &[u8]) -> Result<bool, BindingError> {
-        let Some(binding) = &self.gantry else { return Ok(false) };
-        let seen = Binding::of(method, path, body);
-        if binding.method != seen.method {
-            Err(BindingError::Method)
-        } else if binding.path != seen.path {
-            Err(BindingError::Path)
-        } else if binding.body != seen.body {
-            Err(BindingError::Body)
-        } else {
-            Ok(true)
+        match self.check_head(method, path)? {
+            None => Ok(false),
+            Some(expected) if expected == hash(body) => Ok(true),
+            Some(_) => Err(BindingError::Body),
         }
     }
+
+    /// Checks that the credential was made for a request with this head, and tells the SHA-256 that its body must
+    /// turn out to have; `Ok(None)` where it is bound to none.
+    ///
+    /// # Errors
+    /// [`BindingError::Method`] or [`BindingError::Path`], whichever differs; [`BindingError::Body`] where what it
+    /// says of the body is no SHA-256.
+    pub fn check_head(&self, method: &str, path: &str) -> Result<Option<Digest>, BindingError> {
+        let Some(binding) = &self.gantry else { return Ok(None) };
+        if binding.method != method {
+            Err(BindingError::Method)
+        } else if binding.path != path {
+            Err(BindingError::Path)
+        } else {
+            Digest::from_hex(&binding.body).map(Some).map_err(|_| BindingError::Body)
+        }
+    }
+}
+
+fn hash(body: &[u8]) -> Digest {
+    Digest::from_bytes(Sha256::digest(body).into())
 }
 
 /// Shows which locations have logins, never the logins.
@@ -148,6 +169,21 @@ mod tests {
             payload.check("POST", "/api/pull/c1/docker/a%3A1/", b""),
             Err(BindingError::Body)
         );
+    }
+
+    #[test]
+    fn a_body_that_is_streamed_is_bound_by_its_digest() {
+        let body = hash(b"a large file");
+        let payload = Payload::bound_to("POST", "/api/import/c1/custom/a%3A1/", &body);
+        let path = "/api/import/c1/custom/a%3A1/";
+        assert_eq!(payload.check_head("POST", path), Ok(Some(body)));
+        assert_eq!(payload.check_head("POST", "/"), Err(BindingError::Path));
+        assert_eq!(payload.check("POST", path, b"a large file"), Ok(true));
+        assert_eq!(payload.check("POST", path, b"another"), Err(BindingError::Body));
+        assert_eq!(Payload::default().check_head("POST", path), Ok(None));
+        let mut odd = payload;
+        odd.gantry.as_mut().unwrap().body = "no digest".into();
+        assert_eq!(odd.check_head("POST", path), Err(BindingError::Body));
     }
 
     #[test]

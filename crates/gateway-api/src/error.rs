@@ -97,6 +97,8 @@ codes! {
     Unauthenticated = "unauthenticated", 401;
     /// The caller may not do this.
     Forbidden = "forbidden", 403;
+    /// Another import of the caller, or of that name, is not over.
+    Busy = "busy", 409;
     /// There is no such image, or none that the caller may see.
     NotFound = "not-found", 404;
     /// There is no such route.
@@ -119,7 +121,7 @@ codes! {
     RegistryError = "registry-error", 502;
     /// The image has no version for the platform.
     NoPlatform = "no-platform", 404;
-    /// What came from the registry is not what its digest says.
+    /// What came, from a registry or as an upload, is not what its digest says.
     DigestMismatch = "digest-mismatch", 502;
     /// The image's content is malformed or hostile.
     ImageInvalid = "image-invalid", 422;

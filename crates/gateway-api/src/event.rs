@@ -29,6 +29,9 @@ pub struct PullEvent {
     pub failure: Option<ErrorBody>,
 }
 
+/// The message of the last event where nothing had to be made, because the image was there.
+pub const ALREADY_THERE: &str = "already there";
+
 /// How far one layer is.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct LayerProgress {
@@ -52,4 +55,13 @@ pub enum LayerState {
     Pulling,
     /// Finished and its digest verified.
     Done,
+    /// Finished without being downloaded: taken from an image that was there.
+    Reused,
+}
+
+impl LayerState {
+    /// Tells whether nothing more will happen to the layer.
+    pub const fn is_finished(self) -> bool {
+        matches!(self, Self::Done | Self::Reused)
+    }
 }

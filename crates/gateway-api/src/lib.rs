@@ -12,8 +12,8 @@ pub mod routes;
 
 pub use credential::{AUTHENTICATION_HEADER, BindingError, CREDENTIAL_TTL_SECONDS, Payload};
 pub use error::{Code, ErrorBody};
-pub use event::{LayerProgress, LayerState, PullEvent};
+pub use event::{ALREADY_THERE, LayerProgress, LayerState, PullEvent};
 pub use record::{
-    Details, Known, LayerDetail, ListReply, PullRequest, QueueEntry, QueueReply, Record, Removed,
-    Status, StatusReply, WhoAmI,
+    Details, ImportRequest, Known, LayerDetail, ListReply, PullRequest, QueueEntry, QueueReply,
+    Record, Removed, Status, StatusReply, WhoAmI,
 };

@@ -203,6 +203,24 @@ pub struct PullRequest {
     pub allowed_gids: Option<String>,
 }
 
+/// What goes with an import, in the query of its route.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ImportRequest {
+    /// Whether everybody may use the image.
+    #[serde(default)]
+    pub public: bool,
+    /// User ids with commas between them, who may use the image beside its owner.
+    #[serde(default)]
+    pub allowed_uids: Option<String>,
+    /// Group ids with commas between them.
+    #[serde(default)]
+    pub allowed_gids: Option<String>,
+    /// Which image of the file, by the name that it has there, where there are several.
+    #[serde(default)]
+    pub image: Option<String>,
+}
+
 /// The reply to a list request.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct ListReply {
@@ -262,6 +280,9 @@ pub struct Details {
     pub resolved_digest: Option<Digest>,
     /// The layers, lowest first.
     pub layers: Vec<LayerDetail>,
+    /// How many of them were taken from images that were there.
+    #[serde(default)]
+    pub reused_layers: u64,
     /// Files, directories and links in the image.
     pub entries: u64,
     /// What made the file: program, version and options.

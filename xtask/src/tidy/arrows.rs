@@ -7,7 +7,7 @@ use super::{Finding, Tree, markdown};
 use std::collections::{BTreeMap, BTreeSet};
 
 /// What is installed; no crate may depend on one of these.
-pub(super) const PRODUCTS: [&str; 4] = ["gateway", "cli", "spank-plugin", "runtime"];
+pub(super) const PRODUCTS: [&str; 5] = ["gateway", "converter", "cli", "spank-plugin", "runtime"];
 
 const DOCUMENT: &str = "ARCHITECTURE.md";
 const HEADING: &str = "Arrows";

@@ -1,23 +1,27 @@
-//! Every rule in SECURITY.md names the test that holds it, or says that none does yet.
+//! Every rule and every case in SECURITY.md names the test that holds it, or says that none does yet.
 //!
-//! The last column of the table holds names of test functions in code spans, or an issue. A name that no file of the
-//! tree has is an error, so that a test cannot be renamed or removed without the rule noticing.
+//! The last column of a table holds names of test functions in code spans, or an issue. A name that no file of the
+//! tree has is an error, so that a test cannot be renamed or removed without its rule noticing.
 
 use super::{Finding, Tree, markdown};
 
 const DOCUMENT: &str = "SECURITY.md";
-const HEADING: &str = "Rules";
-///
-const RULES: usize = 48;
 
 pub(super) fn check(tree: &Tree) -> Vec<Finding> {
-    let lines = markdown::section(tree.text(DOCUMENT), HEADING);
+    let rules = (1..=48).map(|number| format!("R-{number}"));
+    let cases = (1..=18).map(|number| format!("C{number:02}"));
+    let mut findings = check_table(tree, "Rules", rules);
+    findings.extend(check_table(tree, "Hostile layers", cases));
+    findings
+}
+
+fn check_table(tree: &Tree, heading: &str, names: impl Iterator<Item = String>) -> Vec<Finding> {
+    let lines = markdown::section(tree.text(DOCUMENT), heading);
     let rows = markdown::table_rows(&lines);
     let mut findings = Vec::new();
-    for number in 1..=RULES {
-        let name = format!("R-{number}");
-        let mut of_rule = rows.iter().filter(|row| row.first() == Some(&name.as_str()));
-        match (of_rule.next(), of_rule.next()) {
+    for name in names {
+        let mut of_name = rows.iter().filter(|row| row.first() == Some(&name.as_str()));
+        match (of_name.next(), of_name.next()) {
             (None, _) => findings.push(Finding::error(DOCUMENT, format!("leaves out {name}"))),
             (Some(_), Some(_)) => {
                 findings.push(Finding::error(DOCUMENT, format!("has {name} twice")));

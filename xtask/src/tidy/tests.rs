@@ -64,10 +64,14 @@ const ARCHITECTURE: &str = "# Architecture
 | `runtime/src/sys.rs` | system calls |
 ";
 
-/// SECURITY.md with a row for each rule.
+/// SECURITY.md with a row for each rule, and one for each case.
 fn rules(row: impl Fn(usize) -> String) -> String {
     let rows: String = (1..=48).map(row).collect();
-    format!("# Security\n\n## Rules\n\n| rule | says | shown by |\n|---|---|---|\n{rows}")
+    let cases: String = (1..=18).map(|number| format!("| C{number:02} | case | `g` |\n")).collect();
+    format!(
+        "# Security\n\n## Rules\n\n| rule | says | shown by |\n|---|---|---|\n{rows}\n\
+         ## Hostile layers\n\n| case | what | shown by |\n|---|---|---|\n{cases}"
+    )
 }
 
 /// The document with one more crate that may use nothing.
@@ -290,4 +294,9 @@ fn a_rule_without_a_test_and_a_test_that_is_gone_are_found() {
     let mut tree = model();
     document("| R-7 | rule | not yet (issue 4) |\n")(&mut tree);
     assert_eq!(check(&tree), []);
+    let cases = |tree: &mut Tree| {
+        let text = tree.text("SECURITY.md").replace("| C09 | case | `g` |", "| C09 | case | `h` |");
+        put(tree, "SECURITY.md", &text);
+    };
+    assert_found(cases, "C09 names the test `h`, which is not there");
 }
