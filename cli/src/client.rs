@@ -10,19 +10,21 @@ pub use error::ClientError;
 pub use events::Events;
 
 use crate::site::Site;
+use crate::upload::Upload;
 use error::reason;
 use gateway_api::{
-    AUTHENTICATION_HEADER, CREDENTIAL_TTL_SECONDS, Details, ListReply, Payload, PullRequest,
-    Record, Removed, WhoAmI, routes,
+    AUTHENTICATION_HEADER, CREDENTIAL_TTL_SECONDS, Details, ImportRequest, ListReply, Payload,
+    PullRequest, Record, Removed, WhoAmI, routes,
 };
-use image_ref::ImageRef;
+use image_ref::{Digest, ImageRef};
 use serde::de::DeserializeOwned;
 use std::cell::Cell;
 use std::collections::BTreeMap;
+use std::io::Read;
 use std::path::PathBuf;
 use std::time::Duration;
 use ureq::http::{Method, Response};
-use ureq::{Agent, Body};
+use ureq::{Agent, Body, SendBody};
 
 /// Registry logins: location to `user:password`.
 pub type Logins = BTreeMap<String, String>;
@@ -165,6 +167,69 @@ impl Client {
             Ok(Events::new(gateway, response.into_body()))
         } else {
             Err(Reply::read(gateway, response, self.timeout)?.refusal())
+        }
+    }
+
+    /// Sends a file to be an image, and gives the events of what becomes of it; `digest` is its SHA-256.
+    ///
+    /// `tell` hears how much was sent so far. A gateway is given up for the next only before anything was sent.
+    pub fn import(
+        &self,
+        reference: &ImageRef,
+        request: &ImportRequest,
+        upload: &Upload,
+        digest: &Digest,
+        tell: &mut dyn FnMut(u64),
+    ) -> Result<Events, ClientError> {
+        let route = routes::import(&self.system, reference, request);
+        let mut failures = Vec::new();
+        for gateway in &self.gateways {
+            let mut sent = 0;
+            let mut reader = upload.reader(|bytes| {
+                sent = bytes;
+                tell(bytes);
+            });
+            let outcome = self.send_upload(gateway, &route, digest, upload.size(), &mut reader);
+            drop(reader);
+            match outcome {
+                Err(error) if sent == 0 && error.is_worth_another_gateway() => failures.push(error),
+                outcome => return outcome,
+            }
+        }
+        Err(ClientError::none_answers(failures))
+    }
+
+    fn send_upload(
+        &self,
+        gateway: &str,
+        route: &str,
+        digest: &Digest,
+        size: u64,
+        reader: &mut dyn Read,
+    ) -> Result<Events, ClientError> {
+        let url = format!("{gateway}{route}");
+        let bad_url = || ClientError::BadUrl { url: url.clone() };
+        let uri: ureq::http::Uri = url.parse().map_err(|_| bad_url())?;
+        let path = uri.path_and_query().map_or(route, |path| path.as_str());
+        let payload = Payload::bound_to(Method::POST.as_str(), path, digest);
+        let request = ureq::http::Request::builder()
+            .method(Method::POST)
+            .uri(&uri)
+            .header(AUTHENTICATION_HEADER, self.credential(&payload)?)
+            .header("content-type", "application/octet-stream")
+            .header("content-length", size.to_string())
+            // What can be refused without the file is refused before it is sent.
+            .header("expect", "100-continue")
+            .body(SendBody::from_reader(reader))
+            .map_err(|_| bad_url())?;
+        let waited = self.timeout.max(UPLOAD_TIMEOUT);
+        let response = agent(waited, waited)
+            .run(request)
+            .map_err(|error| ClientError::transport(gateway, error, waited))?;
+        if response.status().is_success() {
+            Ok(Events::new(gateway.to_string(), response.into_body()))
+        } else {
+            Err(Reply::read(gateway.to_string(), response, self.timeout)?.refusal())
         }
     }
 
@@ -355,6 +420,9 @@ const DEFAULT_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// A stream that is silent for so long is dead: the gateway's empty lines come every ten seconds.
 const EVENT_TIMEOUT: Duration = Duration::from_secs(15);
+
+/// How long a gateway may take for a piece of an upload, or to answer after it: its disk may be busy.
+const UPLOAD_TIMEOUT: Duration = Duration::from_secs(90);
 
 /// A list of a hundred thousand images has about 60 MB.
 const REPLY_LIMIT: u64 = 256 << 20;

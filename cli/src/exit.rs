@@ -51,6 +51,7 @@ impl Exit {
             Code::NoRoute
             | Code::UnknownSystem
             | Code::Method
+            | Code::Busy
             | Code::StorageFull
             | Code::StorageError
             | Code::Internal
@@ -107,7 +108,7 @@ mod tests {
             ),
             (6, "unavailable interrupted"),
             (7, "no-platform digest-mismatch image-invalid limit-exceeded"),
-            (1, "no-route unknown-system method storage-full storage-error internal unknown"),
+            (1, "busy no-route unknown-system method storage-full storage-error internal unknown"),
         ] {
             for word in codes.split(' ') {
                 let code: Code = serde_json::from_value(word.into()).unwrap();

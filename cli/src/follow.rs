@@ -7,7 +7,7 @@
 use crate::client::{Client, ClientError, Logins};
 use crate::exit::{Exit, Failure};
 use crate::logins;
-use crate::progress::Progress;
+use crate::progress::{Progress, Reused};
 use gateway_api::{Code, ErrorBody, PullEvent, PullRequest, Record, Status};
 use image_ref::{Digest, ImageRef, Version};
 use nix::unistd::getuid;
@@ -25,6 +25,8 @@ pub struct Pulled {
     pub was_there: bool,
     /// How long the caller waited, in seconds.
     pub seconds: f64,
+    /// What of it did not have to be downloaded; nothing where the events did not tell.
+    pub reused: Reused,
 }
 
 /// Why there is no image.
@@ -139,9 +141,9 @@ fn stay_with(
         };
         match end {
             Some(Ok(_)) if !lists_told => lists_told = true,
-            Some(Ok((digest, size))) => {
+            Some(Ok(Finished { digest, size, reused })) => {
                 let seconds = started.elapsed().as_secs_f64();
-                return Ok(Pulled { digest, size, was_there, seconds });
+                return Ok(Pulled { digest, size, was_there, seconds, reused });
             }
             Some(Err(error)) if logins.is_none() && error.wants_login() => {
                 logins = Some(find_login(client, reference, error, progress)?);
@@ -200,15 +202,20 @@ fn login_of_image(client: &Client, reference: &ImageRef, progress: &mut Progress
     found.logins
 }
 
-/// Digest and size of a finished image.
-type Finished = (Digest, Option<u64>);
+/// A finished image.
+struct Finished {
+    digest: Digest,
+    size: Option<u64>,
+    reused: Reused,
+}
 
 /// How a pull ended, where a record says that it has.
 fn end_of_record(record: &Record, reference: &ImageRef) -> Option<Result<Finished, PullError>> {
     match record.status {
         Status::Ready => {
             let digest = record.digest.or_else(|| Digest::from_hex(&record.id).ok());
-            digest.map(|digest| Ok((digest, record.size)))
+            let (size, reused) = (record.size, Reused::default());
+            digest.map(|digest| Ok(Finished { digest, size, reused }))
         }
         status if status.is_running() => None,
         Status::Failure => Some(Err(match record.failure.clone() {
@@ -247,9 +254,11 @@ fn follow_events(
 
 /// How a pull ended, where an event says that it has.
 fn end_of_event(event: PullEvent) -> Option<Result<Finished, PullError>> {
+    let reused = Reused::of(&event);
     match (event.status, event.digest, event.failure) {
         (Status::Ready, Some(digest), _) => {
-            Some(Ok((digest, Some(event.written).filter(|size| *size > 0))))
+            let size = Some(event.written).filter(|size| *size > 0);
+            Some(Ok(Finished { digest, size, reused }))
         }
         (Status::Failure, _, Some(failure)) => Some(Err(PullError::Refused(Box::new(failure)))),
         // The record says the rest.

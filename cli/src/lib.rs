@@ -16,4 +16,5 @@ pub mod names;
 pub mod output;
 pub mod progress;
 pub mod site;
+pub mod upload;
 pub mod usage;

@@ -8,6 +8,7 @@ use crate::output;
 use bars::Bars;
 use clap::ValueEnum;
 use gateway_api::{LayerState, PullEvent, Status};
+use std::fmt;
 use std::io::IsTerminal;
 use std::time::{Duration, Instant};
 
@@ -61,6 +62,19 @@ impl Progress {
         }
     }
 
+    /// Shows how much of a file was read or sent, which is no event of the gateway's.
+    pub fn transfer(&mut self, doing: &'static str, done: u64, total: u64) {
+        match &mut self.display {
+            Display::Silent => {}
+            Display::Bars(bars) => bars.transfer(doing, done, total),
+            Display::Plain(plain) => {
+                if let Some(line) = plain.transfer(doing, done, total, Instant::now()) {
+                    output::progress(self.program, &line);
+                }
+            }
+        }
+    }
+
     /// Tells something that is no progress, such as a connection that broke.
     pub fn note(&mut self, text: &str) {
         match &self.display {
@@ -82,6 +96,8 @@ impl Progress {
 #[derive(Debug, Default)]
 struct Plain {
     said: Option<Said>,
+    /// What was last told of a transfer: what is being done, when, and how far it was in percent.
+    transfer: Option<(&'static str, Instant, u64)>,
 }
 
 #[derive(Clone, Debug)]
@@ -125,22 +141,83 @@ impl Plain {
     }
 }
 
-/// The layers of an event taken together.
+/// How many layers of an image did not have to be downloaded.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Reused {
+    /// Those taken from images that the gateway had.
+    pub layers: usize,
+    /// All layers of the image.
+    pub of: usize,
+    /// The sizes of those taken, as the registry has them.
+    pub bytes: u64,
+}
+
+impl Reused {
+    /// What an event says of it.
+    pub fn of(event: &PullEvent) -> Self {
+        let reused = event.layers.iter().filter(|layer| layer.state == LayerState::Reused);
+        reused.fold(Self { of: event.layers.len(), ..Self::default() }, |sum, layer| Self {
+            layers: sum.layers + 1,
+            bytes: sum.bytes.saturating_add(layer.size),
+            ..sum
+        })
+    }
+}
+
+impl fmt::Display for Reused {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} of {} layers reused", self.layers, self.of)
+    }
+}
+
+impl Plain {
+    /// The line that a transfer is worth at `now`: one for a new one, then as for pulls.
+    fn transfer(
+        &mut self,
+        doing: &'static str,
+        done: u64,
+        total: u64,
+        now: Instant,
+    ) -> Option<String> {
+        let percent = done.saturating_mul(100).checked_div(total).unwrap_or(100);
+        if let Some((said, at, before)) = self.transfer
+            && said == doing
+        {
+            let passed = now.saturating_duration_since(at);
+            let worth = percent >= before + 10 || passed >= Duration::from_secs(10);
+            if passed < Duration::from_secs(1) || !worth {
+                return None;
+            }
+        }
+        self.transfer = Some((doing, now, percent));
+        Some(transfer_line(doing, done, total))
+    }
+}
+
+/// `uploading: 120 MiB of 512 MiB`.
+fn transfer_line(doing: &str, done: u64, total: u64) -> String {
+    format!("{doing}: {} of {}", output::bytes(done), output::bytes(total))
+}
+
+/// The layers of an event taken together; bytes are those that are downloaded.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 struct Totals {
-    layers: usize,
     layers_done: usize,
     bytes: u64,
     bytes_done: u64,
+    reused: Reused,
 }
 
 impl Totals {
     fn of(event: &PullEvent) -> Self {
-        event.layers.iter().fold(Self::default(), |sum, layer| Self {
-            layers: sum.layers + 1,
-            layers_done: sum.layers_done + usize::from(layer.state == LayerState::Done),
+        let finished = event.layers.iter().filter(|layer| layer.state.is_finished());
+        let sum =
+            Self { layers_done: finished.count(), reused: Reused::of(event), ..Self::default() };
+        let read = event.layers.iter().filter(|layer| layer.state != LayerState::Reused);
+        read.fold(sum, |sum, layer| Self {
             bytes: sum.bytes.saturating_add(layer.size),
             bytes_done: sum.bytes_done.saturating_add(layer.done.min(layer.size)),
+            ..sum
         })
     }
 
@@ -149,17 +226,20 @@ impl Totals {
     }
 }
 
-/// `pulling: layer 2 of 5 done, 120 MiB of 512 MiB`.
+/// `pulling: 2 of 5 layers, 120 MiB of 512 MiB, 1 of 5 layers reused`.
 fn describe(event: &PullEvent, totals: &Totals) -> String {
     let word = word(event.status);
+    let reused = totals.reused;
     match event.status {
-        Status::Pulling | Status::Conversion if totals.layers > 0 => format!(
-            "{word}: {} of {} layers, {} of {}",
-            totals.layers_done,
-            totals.layers,
-            output::bytes(totals.bytes_done),
-            output::bytes(totals.bytes),
-        ),
+        Status::Pulling | Status::Conversion if reused.of > 0 && reused.layers == reused.of => {
+            format!("{word}: {reused}")
+        }
+        Status::Pulling | Status::Conversion if reused.of > 0 => {
+            let (done, all) = (output::bytes(totals.bytes_done), output::bytes(totals.bytes));
+            let text =
+                format!("{word}: {} of {} layers, {done} of {all}", totals.layers_done, reused.of);
+            if reused.layers == 0 { text } else { format!("{text}, {reused}") }
+        }
         _ if event.message.is_empty() || event.message == word => word.to_string(),
         _ => format!("{word}: {}", event.message),
     }
@@ -233,6 +313,36 @@ mod tests {
         assert!(plain.line(&event(Status::Pulling, &[4096]), at(5)).is_none());
         assert!(plain.line(&event(Status::Pulling, &[4096]), at(11)).is_some());
         assert!(plain.line(&event(Status::Pulling, &[4096]), at(30)).is_none());
+    }
+
+    #[test]
+    fn layers_that_are_reused_are_said_to_be_and_count_as_no_download() {
+        let mut event = event(Status::Pulling, &[1 << 20, 1 << 20, 4096]);
+        event.layers[0].state = LayerState::Reused;
+        let text = describe(&event, &Totals::of(&event));
+        assert_eq!(text, "pulling: 2 of 3 layers, 1.0 MiB of 2.0 MiB, 1 of 3 layers reused");
+        let mut bars = Bars::default();
+        bars.show(&event);
+        event.status = Status::Conversion;
+        event.layers.iter_mut().for_each(|layer| layer.state = LayerState::Reused);
+        let text = describe(&event, &Totals::of(&event));
+        assert_eq!(text, "converting: 3 of 3 layers reused");
+        assert_eq!(Reused::of(&event), Reused { layers: 3, of: 3, bytes: 3 << 20 });
+        bars.show(&event);
+    }
+
+    #[test]
+    fn a_transfer_is_told_when_it_begins_and_then_now_and_then() {
+        let start = Instant::now();
+        let at = |millis| start + Duration::from_millis(millis);
+        let mut plain = Plain::default();
+        let mut line = |doing, done, millis| plain.transfer(doing, done, 1 << 20, at(millis));
+        assert_eq!(line("reading", 0, 0).as_deref(), Some("reading: 0 B of 1.0 MiB"));
+        assert_eq!(line("reading", 1 << 20, 900), None);
+        assert!(line("uploading", 0, 901).is_some());
+        assert_eq!(line("uploading", 1, 2000), None);
+        assert!(line("uploading", 1 << 19, 2001).is_some());
+        assert!(plain.transfer("empty", 0, 0, at(0)).is_some());
     }
 
     #[test]

@@ -10,10 +10,13 @@ use tracing::{info, warn};
 use crate::config::{self, Config};
 use crate::http::HealthCache;
 use crate::image_dir::ImageDirError;
+use crate::pull::child::Converter;
+use crate::pull::error::chain;
 use crate::pull::queue::Queue;
 use crate::registries::Registries;
 use crate::service::access::Rights;
 use crate::service::images::Images;
+use crate::service::imports::Imports;
 use crate::service::pulls::Pulls;
 use crate::store::embedded::Embedded;
 use crate::store::{Store, StoreError};
@@ -27,6 +30,8 @@ pub struct App {
     pub images: Arc<Images>,
     /// What can be asked of pulls.
     pub pulls: Pulls,
+    /// What can be asked of imports.
+    pub imports: Imports,
     /// The store, for its health.
     pub store: Arc<dyn Store>,
     /// Whether credentials count that are bound to no request.
@@ -34,6 +39,7 @@ pub struct App {
     /// The latest health check.
     pub(crate) health: HealthCache,
     registries: Arc<Registries>,
+    converter: Converter,
 }
 
 impl App {
@@ -50,9 +56,22 @@ impl App {
             complaints.iter().for_each(|complaint| warn!("{complaint}"));
             systems.insert(name.clone(), Arc::new(system));
         }
+        let converter = Converter::new(&config.converter_path);
         let registries = Arc::new(Registries::new(config));
-        let queue = Queue::new(Arc::clone(&store), config.limits.clone(), config.worker_threads);
+        let queue = Queue::new(
+            Arc::clone(&store),
+            config.limits.clone(),
+            config.conversion.clone(),
+            converter.clone(),
+            config.worker_threads,
+        );
         let images = Arc::new(Images::new(Arc::clone(&store), Arc::new(Rights::default())));
+        let imports = Imports::new(
+            Arc::clone(&store),
+            queue.clone(),
+            crate::system::find_importers(&config.import_users),
+            config.limits.compressed_bytes,
+        );
         let pulls = Pulls::new(
             Arc::clone(&store),
             queue,
@@ -62,7 +81,17 @@ impl App {
         );
         let accept_unbound = config.accept_unbound_credentials;
         let health = HealthCache::default();
-        Ok(Self { systems, images, pulls, store, accept_unbound, health, registries })
+        Ok(Self {
+            systems,
+            images,
+            imports,
+            pulls,
+            store,
+            accept_unbound,
+            health,
+            registries,
+            converter,
+        })
     }
 
     /// Clears away what an earlier gateway left unfinished. To be called once, before anything is pulled, and only
@@ -78,6 +107,14 @@ impl App {
             }
         }
         Ok(())
+    }
+
+    /// Says which sandbox the converter has on this host. Without one every pull fails; what is there is served still.
+    pub fn report_sandbox(&self) {
+        match self.converter.check() {
+            Ok(sandbox) => info!("the converter's sandbox: {sandbox}"),
+            Err(error) => warn!("no image can be made: {}", chain(&error)),
+        }
     }
 
     /// Begins again the pulls that were running when the gateway ended.
@@ -112,6 +149,7 @@ pub fn check(config: &Config) -> Vec<String> {
             findings.push(format!("Locations.{name}.sslcacert: cannot read {}", path.display()));
         }
     }
+    findings.extend(crate::system::unknown_importers(&config.import_users));
     for (name, platform) in &config.platforms {
         if let Ok(path) = platform.image_dir()
             && missing(path)
@@ -126,6 +164,9 @@ pub fn check(config: &Config) -> Vec<String> {
                 .push(format!("Platforms.{name}.mungeSocketPath: there is no {}", path.display()));
         }
         findings.extend(crate::system::unknown_admins(name, platform));
+    }
+    if let Err(error) = Converter::new(&config.converter_path).check() {
+        findings.push(format!("ConverterPath: no image can be made: {}", chain(&error)));
     }
     findings
 }

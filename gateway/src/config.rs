@@ -3,6 +3,7 @@
 //! The keys are Shifter's, so that a site's file is read as it is; Gantry's own stand beside them and are marked so.
 //! A key that means nothing here is noticed, never an error: Shifter's own examples carry several.
 
+mod conversion;
 mod notice;
 mod value;
 
@@ -19,8 +20,9 @@ use image_ref::Platform as ImagePlatform;
 use serde::Deserialize;
 use serde_json::Value;
 
+pub use conversion::{BlockSize, Compressor, Conversion};
 pub use notice::notices;
-pub use value::{Account, SystemName};
+pub use value::{Account, ImportUsers, SystemName};
 
 /// The file that is read where neither `--config` nor `GWCONFIG` names another.
 pub const DEFAULT_PATH: &str = "/etc/gantry/imagemanager.json";
@@ -35,6 +37,9 @@ pub struct Config {
     /// Gantry: the file of the embedded store, on a local disk.
     #[serde(default = "value::default_store")]
     pub store_path: PathBuf,
+    /// Gantry: the program that makes images.
+    #[serde(default = "value::default_converter")]
+    pub converter_path: PathBuf,
     /// Images that are made at the same time; the others wait as `PENDING`. A number or its text.
     #[serde(default = "value::default_workers", deserialize_with = "value::positive")]
     pub worker_threads: usize,
@@ -63,6 +68,12 @@ pub struct Config {
     /// Gantry: what one image may cost.
     #[serde(default)]
     pub limits: Limits,
+    /// Gantry: how images are made. Images that were made otherwise stay as good as they are.
+    #[serde(default)]
+    pub conversion: Conversion,
+    /// Who may import images: `all`, `none`, or a list of user names and ids; everybody where nothing is said.
+    #[serde(default = "value::everybody", deserialize_with = "value::import_users")]
+    pub import_users: ImportUsers,
     /// `munge`, the only method there is; Shifter's `mock` is refused.
     #[serde(default)]
     pub authentication: Option<String>,
@@ -135,6 +146,10 @@ pub struct Limits {
     pub compressed_bytes: u64,
     /// The sum of the layers' sizes in bytes as tar archives; 256 GiB by default.
     pub expanded_bytes: u64,
+    /// The sum of all files' sizes in bytes, holes included; 1 TiB by default.
+    pub file_bytes: u64,
+    /// How many times larger a layer may become by decompression, once it is past 1 GiB; 200 by default.
+    pub ratio: u64,
     /// Files, directories and links; 4 million by default.
     pub entries: u64,
     /// Seconds that one pull may take; six hours by default.
@@ -147,6 +162,8 @@ impl Default for Limits {
         Self {
             compressed_bytes: 64 << 30,
             expanded_bytes: 256 << 30,
+            file_bytes: 1 << 40,
+            ratio: 200,
             entries: 4_000_000,
             pull_seconds: Duration::from_secs(6 * 3600),
         }

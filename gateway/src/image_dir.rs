@@ -6,7 +6,7 @@
 mod meta;
 
 use std::fs::{DirBuilder, File, OpenOptions, Permissions};
-use std::io::{self, Write};
+use std::io::{self, Seek, Write};
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt, PermissionsExt, symlink};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -34,6 +34,23 @@ impl Partial {
     /// The file to write.
     pub fn file(&self) -> &File {
         &self.file
+    }
+
+    /// Opens it once more, to be read only.
+    ///
+    /// # Errors
+    /// [`ImageDirError`] where that fails.
+    pub fn reader(&self) -> Result<File, ImageDirError> {
+        File::open(&self.path).map_err(|source| failed("open", &self.path, source))
+    }
+
+    /// Makes it empty again.
+    ///
+    /// # Errors
+    /// [`ImageDirError`] where that fails.
+    pub fn empty(&self) -> Result<(), ImageDirError> {
+        let empty = self.file.set_len(0).and_then(|()| (&self.file).rewind());
+        empty.map_err(|source| failed("empty", &self.path, source))
     }
 }
 
@@ -95,6 +112,16 @@ impl ImageDir {
                 facts.mode() & 0o7777
             )
         })
+    }
+
+    /// How many bytes can be written into it.
+    ///
+    /// # Errors
+    /// [`ImageDirError`] where the file system does not say.
+    pub fn free_bytes(&self) -> Result<u64, ImageDirError> {
+        let facts = nix::sys::statvfs::statvfs(&self.root)
+            .map_err(|source| failed("ask for the room in", &self.root, source.into()))?;
+        Ok(facts.blocks_available().saturating_mul(facts.fragment_size()))
     }
 
     /// The directory's path.
@@ -203,6 +230,35 @@ impl ImageDir {
             }
         }
         Ok(true)
+    }
+
+    /// Opens a published image of this size to read it; `None` where there is none, or it was written to since.
+    ///
+    /// # Errors
+    /// [`ImageDirError`] where the file is there and cannot be opened.
+    pub fn open_image(&self, digest: &Digest, size: u64) -> Result<Option<File>, ImageDirError> {
+        let path = self.root.join(image_file(digest));
+        let opened = OpenOptions::new()
+            .read(true)
+            // A pipe in its place must not keep us waiting.
+            .custom_flags(nix::libc::O_NOFOLLOW | nix::libc::O_NONBLOCK)
+            .open(&path);
+        let file = match opened {
+            Ok(file) => file,
+            Err(err) if err.kind() == io::ErrorKind::NotFound => return Ok(None),
+            Err(source) => return Err(failed("open", &path, source)),
+        };
+        let facts = file.metadata().map_err(|source| failed("examine", &path, source))?;
+        let sidecar = self.root.join(sidecar_file(digest));
+        let changed = |facts: &std::fs::Metadata| (facts.mtime(), facts.mtime_nsec());
+        // The sidecar is written after the image.
+        let described = match std::fs::symlink_metadata(&sidecar) {
+            Ok(sidecar) => changed(&sidecar),
+            Err(err) if err.kind() == io::ErrorKind::NotFound => return Ok(None),
+            Err(source) => return Err(failed("examine", &sidecar, source)),
+        };
+        let whole = facts.is_file() && facts.len() == size && changed(&facts) <= described;
+        Ok(whole.then_some(file))
     }
 
     /// Removes an image; one that is not there is no error. Nodes that have it mounted keep it until they let go.

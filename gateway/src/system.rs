@@ -9,7 +9,7 @@ use image_ref::{Digest, Platform};
 use nix::unistd::User;
 use tokio::sync::{Mutex, MutexGuard};
 
-use crate::config::{self, Account, SystemName};
+use crate::config::{self, Account, ImportUsers, SystemName};
 use crate::image_dir::{ImageDir, ImageDirError};
 
 /// One system.
@@ -78,6 +78,35 @@ pub fn unknown_admins(name: &SystemName, platform: &config::Platform) -> Vec<Str
     unknown
         .map(|account| format!("Platforms.{name}.admins: this host knows no user {account}"))
         .collect()
+}
+
+/// A sentence for each user in `ImportUsers` whom this host does not know.
+pub fn unknown_importers(users: &ImportUsers) -> Vec<String> {
+    let ImportUsers::Listed(accounts) = users else { return Vec::new() };
+    let unknown = accounts.iter().filter(|account| find_uid(account).is_none());
+    unknown.map(|account| format!("ImportUsers: this host knows no user {account}")).collect()
+}
+
+/// Who may import at all.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Importers {
+    /// Everybody.
+    All,
+    /// Nobody.
+    Nobody,
+    /// These users, and admins.
+    Listed(BTreeSet<u32>),
+}
+
+/// Who may import, with names looked up; a user whom this host does not know may not.
+pub fn find_importers(users: &ImportUsers) -> Importers {
+    match users {
+        ImportUsers::All => Importers::All,
+        ImportUsers::Nobody => Importers::Nobody,
+        ImportUsers::Listed(accounts) => {
+            Importers::Listed(accounts.iter().filter_map(find_uid).collect())
+        }
+    }
 }
 
 fn find_uid(account: &Account) -> Option<u32> {

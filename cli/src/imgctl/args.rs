@@ -50,6 +50,8 @@ impl SiteArgs {
 pub(super) enum Command {
     /// Fetch an image from its registry, so that jobs can use it
     Pull(PullArgs),
+    /// Make an image of a file: of docker save, an OCI layout, a tar archive, a squashfs or a SIF
+    Import(ImportArgs),
     /// List the images that you may use
     #[command(visible_alias = "ls")]
     List(ListArgs),
@@ -74,6 +76,37 @@ pub(super) struct PullArgs {
     /// Which groups may use a private image: names or ids with commas between them
     #[arg(long, value_name = "LIST")]
     pub(super) group: Option<String>,
+    /// Print the digest alone, and no progress
+    #[arg(short, long)]
+    pub(super) quiet: bool,
+    /// How progress is shown
+    #[arg(long, value_enum, default_value = "auto", conflicts_with = "quiet", value_name = "HOW")]
+    pub(super) progress: Mode,
+    /// Print the outcome as JSON
+    #[arg(long, conflicts_with = "quiet")]
+    pub(super) json: bool,
+}
+
+#[derive(Debug, ClapArgs)]
+pub(super) struct ImportArgs {
+    /// The file, or a directory that is an OCI layout; what it is shows in its bytes, not in its name
+    #[arg(value_name = "FILE")]
+    pub(super) file: PathBuf,
+    /// What to call the image: NAME[:TAG], used as custom:NAME:TAG
+    #[arg(long, value_name = "NAME")]
+    pub(super) name: String,
+    /// Let everybody use the image
+    #[arg(long)]
+    pub(super) public: bool,
+    /// Who else may use the image: user names or ids with commas between them
+    #[arg(long, alias = "user", value_name = "LIST", conflicts_with = "public")]
+    pub(super) allow_user: Option<String>,
+    /// Which groups may use the image: names or ids with commas between them
+    #[arg(long, alias = "group", value_name = "LIST", conflicts_with = "public")]
+    pub(super) allow_group: Option<String>,
+    /// Which image of the file, by its name there, where there are several
+    #[arg(long, value_name = "NAME")]
+    pub(super) from: Option<String>,
     /// Print the digest alone, and no progress
     #[arg(short, long)]
     pub(super) quiet: bool,
@@ -172,9 +205,13 @@ mod tests {
 
     #[test]
     fn what_contradicts_itself_is_refused() {
-        for line in
-            ["imgctl rm", "imgctl pull a --quiet --json", "imgctl pull", "imgctl resolve a b"]
-        {
+        for line in [
+            "imgctl rm",
+            "imgctl pull a --quiet --json",
+            "imgctl pull",
+            "imgctl resolve a b",
+            "imgctl import f",
+        ] {
             assert!(Args::try_parse_from(line.split(' ')).is_err(), "{line}");
         }
     }

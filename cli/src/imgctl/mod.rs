@@ -2,6 +2,7 @@
 
 mod args;
 mod doctor;
+mod import;
 mod inspect;
 mod list;
 mod pull;
@@ -44,6 +45,7 @@ fn run(args: Args) -> Result<Exit, Failure> {
         // Must work where nothing else does.
         Command::Doctor(doctor) => return doctor::run(&wishes, &doctor),
         Command::Pull(pull) => pull::run(&Site::load(&wishes)?, &pull)?,
+        Command::Import(import) => import::run(&Site::load(&wishes)?, &import)?,
         Command::List(list) => list::run(&Site::load(&wishes)?, &list)?,
         Command::Inspect(inspect) => inspect::run(&Site::load(&wishes)?, &inspect)?,
         Command::Rm(rm) => return rm::run(&Site::load(&wishes)?, &rm),

@@ -36,13 +36,15 @@ pub(super) fn run(site: &Site, args: &PullArgs) -> Result<(), Failure> {
     let mut progress = Progress::new(mode, PROGRAM);
     let pulled = follow::pull(&client, &reference, &request, &mut progress)?;
     if args.json {
-        let Pulled { digest, size, was_there, seconds } = pulled;
+        let Pulled { digest, size, was_there, seconds, reused } = pulled;
         print_json(&json!({
             "reference": reference.to_string(),
             "digest": digest,
             "size": size,
             "was_there": was_there,
             "seconds": seconds,
+            "reused_layers": reused.layers,
+            "reused_bytes": reused.bytes,
         }))
     } else {
         output::print(&if args.quiet { pulled.digest.to_string() } else { sentence(&pulled) });
@@ -50,18 +52,21 @@ pub(super) fn run(site: &Site, args: &PullArgs) -> Result<(), Failure> {
     }
 }
 
-/// `sha256:... 512 MiB in 12.3 s`, or that there was nothing to do.
+/// `sha256:... 512 MiB in 12.3 s, 4 of 5 layers reused (480 MiB)`, or that there was nothing to do.
 fn sentence(pulled: &Pulled) -> String {
     let size = pulled.size.map(|size| format!(" {}", output::bytes(size))).unwrap_or_default();
     if pulled.was_there {
-        format!("{}{size}, already there", pulled.digest)
-    } else {
-        format!("{}{size} in {}", pulled.digest, output::span(pulled.seconds))
+        return format!("{}{size}, already there", pulled.digest);
+    }
+    let text = format!("{}{size} in {}", pulled.digest, output::span(pulled.seconds));
+    match pulled.reused {
+        reused if reused.layers == 0 => text,
+        reused => format!("{text}, {reused} ({})", output::bytes(reused.bytes)),
     }
 }
 
 /// Shifter's form of a list of ids; `None` for an empty one, which would otherwise mean "nobody else".
-fn list(ids: Vec<u32>) -> Option<String> {
+pub(super) fn list(ids: Vec<u32>) -> Option<String> {
     let texts: Vec<String> = ids.iter().map(u32::to_string).collect();
     (!texts.is_empty()).then(|| texts.join(","))
 }
@@ -69,14 +74,26 @@ fn list(ids: Vec<u32>) -> Option<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::progress::Reused;
     use image_ref::Digest;
 
     #[test]
     fn a_pull_ends_with_digest_size_and_time() {
         let digest = Digest::from_bytes([0xab; 32]);
         let hex = "ab".repeat(32);
-        let mut pulled = Pulled { digest, size: Some(512 << 20), was_there: false, seconds: 12.34 };
+        let mut pulled = Pulled {
+            digest,
+            size: Some(512 << 20),
+            was_there: false,
+            seconds: 12.34,
+            reused: Reused { layers: 0, of: 5, bytes: 0 },
+        };
         assert_eq!(sentence(&pulled), format!("sha256:{hex} 512 MiB in 12.3 s"));
+        pulled.reused = Reused { layers: 4, of: 5, bytes: 480 << 20 };
+        assert_eq!(
+            sentence(&pulled),
+            format!("sha256:{hex} 512 MiB in 12.3 s, 4 of 5 layers reused (480 MiB)")
+        );
         pulled.was_there = true;
         assert_eq!(sentence(&pulled), format!("sha256:{hex} 512 MiB, already there"));
     }

@@ -36,7 +36,7 @@ impl Bars {
     pub(super) fn show(&mut self, event: &PullEvent) {
         let keep_done = event.layers.len() <= KEPT_LAYERS;
         for (index, layer) in event.layers.iter().enumerate() {
-            let is_done = layer.state == LayerState::Done;
+            let is_done = layer.state.is_finished();
             if layer.state == LayerState::Waiting {
                 continue;
             }
@@ -49,10 +49,18 @@ impl Bars {
             let bar = self.layer_bar(index, layer);
             bar.set_position(layer.done.min(layer.size));
             if is_done && !bar.is_finished() {
+                if layer.state == LayerState::Reused {
+                    bar.set_style(style("  {prefix} reused {binary_total_bytes:>35}"));
+                }
                 bar.finish();
             }
         }
         self.total.set_message(whole(event));
+    }
+
+    /// Shows a transfer on the line of the whole.
+    pub(super) fn transfer(&self, doing: &str, done: u64, total: u64) {
+        self.total.set_message(super::transfer_line(doing, done, total));
     }
 
     /// The bar of a layer, made where there is none; bars stand in the order of the layers.

@@ -47,7 +47,6 @@ const TOP: &[(&str, &str)] = &[
     ("CacheDirectory", "is not needed: layers go straight into the image"),
     ("ExpandDirectory", "is not needed: layers go straight into the image"),
     ("Metrics", UNUSED),
-    ("ImportUsers", "is not acted upon: images come from registries alone"),
     ("examiner", "is not acted upon: no program is run on images"),
     ("ConverterOptions", "is not needed: no program is run to make images"),
     ("ConvertOptions", UNUSED),

@@ -67,6 +67,27 @@ impl fmt::Display for Account {
     }
 }
 
+/// Who may import images.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum ImportUsers {
+    /// Everybody: `all`, an empty list, or nothing said.
+    All,
+    /// Nobody: `none`.
+    Nobody,
+    /// These users, and admins.
+    Listed(Vec<Account>),
+}
+
+pub(super) fn import_users<'de, D: Deserializer<'de>>(source: D) -> Result<ImportUsers, D::Error> {
+    let list = OneOrMany::<Account>::deserialize(source)?.into_list();
+    Ok(match list.as_slice() {
+        [] => ImportUsers::All,
+        [Account::Name(word)] if word == "all" => ImportUsers::All,
+        [Account::Name(word)] if word.eq_ignore_ascii_case("none") => ImportUsers::Nobody,
+        _ => ImportUsers::Listed(list),
+    })
+}
+
 #[derive(Deserialize)]
 #[serde(untagged)]
 enum OneOrMany<T> {
@@ -140,6 +161,11 @@ pub(super) fn default_listen() -> Vec<SocketAddr> {
     vec![SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 5000)]
 }
 
+/// Where `cargo xtask install` puts the converter.
+pub(super) fn default_converter() -> PathBuf {
+    "/usr/libexec/gantry/gantry-convert".into()
+}
+
 pub(super) fn default_store() -> PathBuf {
     PathBuf::from("/var/lib/gantry/store.sqlite")
 }
@@ -150,6 +176,10 @@ pub(super) const fn default_workers() -> usize {
 
 pub(super) const fn default_update() -> Duration {
     Duration::from_secs(300)
+}
+
+pub(super) const fn everybody() -> ImportUsers {
+    ImportUsers::All
 }
 
 pub(super) const fn yes() -> bool {

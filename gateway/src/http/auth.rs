@@ -8,6 +8,7 @@ use std::time::Duration;
 use axum::body::Bytes;
 use axum::extract::{FromRequest, FromRequestParts, RawPathParams, Request};
 use axum::http::HeaderMap;
+use axum::http::request::Parts;
 use gateway_api::{AUTHENTICATION_HEADER, Code, ErrorBody, Payload};
 use image_ref::{ImageRef, Kind};
 use munge::{Context, Decoded, MungeError};
@@ -34,16 +35,66 @@ pub(super) struct Call {
 impl Call {
     /// The reference that the path names.
     pub(super) fn reference(&self) -> Result<ImageRef, ApiError> {
-        let kind = self.kind.as_deref().unwrap_or_default();
-        let tag = self.tag.as_deref().unwrap_or_default();
-        let tag = tag.strip_suffix('/').unwrap_or(tag);
-        let known = [Kind::Docker, Kind::Custom, Kind::Id].iter().any(|k| k.as_str() == kind);
-        if !known {
-            let why = format!("there is no kind of image called `{}`", kind.escape_debug());
-            return Err(bad_request(why).into());
+        parse_reference(
+            self.kind.as_deref().unwrap_or_default(),
+            self.tag.as_deref().unwrap_or_default(),
+        )
+    }
+}
+
+/// The reference that a path names.
+pub(super) fn reference_of(params: &RawPathParams) -> Result<ImageRef, ApiError> {
+    parse_reference(
+        &param(params, "kind").unwrap_or_default(),
+        &param(params, "tag").unwrap_or_default(),
+    )
+}
+
+fn parse_reference(kind: &str, tag: &str) -> Result<ImageRef, ApiError> {
+    let tag = tag.strip_suffix('/').unwrap_or(tag);
+    let known = [Kind::Docker, Kind::Custom, Kind::Id].iter().any(|k| k.as_str() == kind);
+    if !known {
+        let why = format!("there is no kind of image called `{}`", kind.escape_debug());
+        return Err(bad_request(why).into());
+    }
+    let text = format!("{kind}:{tag}");
+    text.parse().map_err(|why| ServiceError::Reference { text, why }.into())
+}
+
+fn param(params: &RawPathParams, wanted: &str) -> Option<String> {
+    params.iter().find(|(name, _)| *name == wanted).map(|(_, value)| value.to_string())
+}
+
+/// What a request says before its body: who calls about which system. Not yet compared with the request.
+#[derive(Debug)]
+pub(super) struct Head {
+    pub(super) system: Arc<System>,
+    pub(super) payload: Payload,
+    uid: u32,
+    gid: u32,
+}
+
+impl Head {
+    pub(super) async fn read(
+        app: &App,
+        parts: &Parts,
+        params: &RawPathParams,
+    ) -> Result<Self, ApiError> {
+        let system = find_system(app, param(params, "system").unwrap_or_default())?;
+        let credential = credential(&parts.headers)?;
+        let decoded = decode(&system, credential).await.map_err(|error| of_munge(&error))?;
+        if let Some(slot) = parts.extensions.get::<CallerSlot>() {
+            slot.set(decoded.uid);
         }
-        let text = format!("{kind}:{tag}");
-        text.parse().map_err(|why| ServiceError::Reference { text, why }.into())
+        let payload = Payload::from_bytes(&decoded.payload)
+            .map_err(|why| unauthenticated(why.to_string()))?;
+        Ok(Self { system, payload, uid: decoded.uid, gid: decoded.gid })
+    }
+
+    /// The caller, once it was seen whether the credential is `bound` to the request.
+    pub(super) fn caller(&self, bound: bool) -> Caller {
+        let logins = Logins::new(self.payload.authorized_locations.clone());
+        Caller { uid: self.uid, gid: self.gid, logins, bound }
     }
 }
 
@@ -55,11 +106,7 @@ impl FromRequest<Arc<App>> for Call {
         let params = RawPathParams::from_request_parts(&mut parts, app)
             .await
             .map_err(|_| bad_request("the address is not UTF-8"))?;
-        let param = |wanted: &str| {
-            params.iter().find(|(name, _)| *name == wanted).map(|(_, value)| value.to_string())
-        };
-        let system = find_system(app, param("system").unwrap_or_default())?;
-        let (kind, tag) = (param("kind"), param("tag"));
+        let head = Head::read(app, &parts, &params).await?;
         let read = axum::body::to_bytes(body, BODY_LIMIT);
         let body = match tokio::time::timeout(BODY_TIMEOUT, read).await {
             Ok(Ok(body)) => body,
@@ -71,14 +118,10 @@ impl FromRequest<Arc<App>> for Call {
             }
             Err(_) => return Err(bad_request("the body does not come").into()),
         };
-        let credential = credential(&parts.headers)?;
-        let decoded = decode(&system, credential).await.map_err(|error| of_munge(&error))?;
-        if let Some(slot) = parts.extensions.get::<CallerSlot>() {
-            slot.set(decoded.uid);
-        }
         let path = parts.uri.path_and_query().map_or("/", |path| path.as_str());
-        let caller = bind(app, &decoded, parts.method.as_str(), path, &body)?;
-        Ok(Self { system, caller, body, kind, tag })
+        let bound = check_binding(app, &head.payload, parts.method.as_str(), path, &body)?;
+        let (kind, tag) = (param(&params, "kind"), param(&params, "tag"));
+        Ok(Self { caller: head.caller(bound), system: head.system, body, kind, tag })
     }
 }
 
@@ -127,23 +170,21 @@ async fn decode(system: &System, credential: String) -> Result<Decoded, MungeErr
     }
 }
 
-fn bind(
+fn check_binding(
     app: &App,
-    decoded: &Decoded,
+    payload: &Payload,
     method: &str,
     path: &str,
     body: &[u8],
-) -> Result<Caller, ApiError> {
-    let refused = |why: gateway_api::BindingError| unauthenticated(why.to_string());
-    let payload = Payload::from_bytes(&decoded.payload).map_err(refused)?;
-    let bound = payload.check(method, path, body).map_err(refused)?;
+) -> Result<bool, ApiError> {
+    let bound =
+        payload.check(method, path, body).map_err(|why| unauthenticated(why.to_string()))?;
     if !bound && !app.accept_unbound {
         return Err(unauthenticated("the MUNGE credential is not bound to this request")
             .with_hint("this site takes only the credentials of Gantry's own clients")
             .into());
     }
-    let logins = Logins::new(payload.authorized_locations);
-    Ok(Caller { uid: decoded.uid, gid: decoded.gid, logins, bound })
+    Ok(bound)
 }
 
 /// More than any request has; access lists are the longest.

@@ -2,6 +2,7 @@
 
 use axum::response::{IntoResponse, Response};
 use gateway_api::{Code, ErrorBody};
+use image_ref::Kind;
 use munge::MungeError;
 use tracing::error;
 
@@ -50,12 +51,28 @@ impl From<ServiceError> for ApiError {
         let text = error.to_string();
         let body = match &error {
             ServiceError::Reference { .. } => ErrorBody::new(Code::BadReference, text),
+            ServiceError::NotFound(reference) if reference.kind() == Kind::Custom => {
+                ErrorBody::new(Code::NotFound, text)
+                    .with_hint("`imgctl import FILE --name NAME` makes one of a file")
+            }
+            ServiceError::FileGone(reference) if reference.kind() == Kind::Custom => {
+                ErrorBody::new(Code::NotFound, text).with_hint("import it again")
+            }
             ServiceError::NotFound(reference) => ErrorBody::new(Code::NotFound, text)
                 .with_hint(format!("`imgctl pull {reference}` pulls it")),
             ServiceError::FileGone(reference) => ErrorBody::new(Code::NotFound, text)
                 .with_hint(format!("`imgctl pull {reference}` brings it back")),
             ServiceError::NotOwner { .. } => ErrorBody::new(Code::Forbidden, text),
             ServiceError::NotPullable(_) => ErrorBody::new(Code::BadRequest, text),
+            ServiceError::NoImports | ServiceError::NoImporter | ServiceError::NameTaken(_) => {
+                ErrorBody::new(Code::Forbidden, text)
+            }
+            ServiceError::NotImportable(_) => ErrorBody::new(Code::BadRequest, text),
+            ServiceError::Busy | ServiceError::NameBusy(_) => {
+                ErrorBody::new(Code::Busy, text).with_hint("wait for its end, or interrupt it")
+            }
+            ServiceError::TooLarge { .. } => ErrorBody::new(Code::LimitExceeded, text),
+            ServiceError::NoRoom => no_room(text),
             ServiceError::Source { why: SourceError::NotAllowed(_), .. } => {
                 ErrorBody::new(Code::RegistryNotAllowed, text)
             }
@@ -88,6 +105,22 @@ fn store_code(error: &StoreError) -> Code {
 
 fn dir_code(error: &ImageDirError) -> Code {
     if error.is_full() { Code::StorageFull } else { Code::StorageError }
+}
+
+fn no_room(why: impl Into<String>) -> ErrorBody {
+    ErrorBody::new(Code::StorageFull, why)
+        .with_hint("tell the administrators, or delete images that you no longer need")
+}
+
+/// What an upload cannot be written for.
+pub(super) fn of_upload(error: &std::io::Error) -> ErrorBody {
+    use std::io::ErrorKind as Kind;
+    match error.kind() {
+        Kind::StorageFull | Kind::QuotaExceeded | Kind::FileTooLarge => {
+            no_room("the image directory has no room left for the file")
+        }
+        _ => storage("the image directory failed", Code::StorageError, error),
+    }
 }
 
 /// What broke inside is for the log; the caller cannot do anything about it.

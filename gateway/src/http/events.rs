@@ -28,16 +28,19 @@ pub(super) async fn events(State(app): State<Arc<App>>, call: Call) -> Result<Re
         Watch::Ready(event) => Body::from(line(&event)),
         Watch::Pull(attempt) => {
             let stop = app.pulls.queue().stopping().clone();
-            Body::from_stream(follow(Follow {
-                events: attempt.watch(),
-                attempt,
-                uid: call.caller.uid,
-                stop,
-                over: false,
-            }))
+            Body::from_stream(follow_attempt(attempt, call.caller.uid, stop))
         }
     };
     Ok(([(CONTENT_TYPE, "application/x-ndjson")], body).into_response())
+}
+
+/// The lines about one pull or import, for this user.
+pub(super) fn follow_attempt(
+    attempt: Arc<Attempt>,
+    uid: u32,
+    stop: CancellationToken,
+) -> impl Stream<Item = Result<Bytes, Infallible>> {
+    follow(Follow { events: attempt.watch(), attempt, uid, stop, over: false })
 }
 
 struct Follow {

@@ -5,6 +5,7 @@ mod error;
 mod events;
 mod health;
 mod images;
+mod import;
 mod queue;
 mod request_log;
 pub mod router;

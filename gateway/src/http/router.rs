@@ -10,7 +10,7 @@ use axum::middleware::from_fn;
 use axum::routing::{MethodRouter, delete, get, post};
 
 use super::error::{ApiError, no_route, wrong_method};
-use super::{events, health, images, queue, request_log};
+use super::{events, health, images, import, queue, request_log};
 use crate::app::App;
 
 /// The router over everything.
@@ -20,12 +20,13 @@ pub fn router(app: Arc<App>) -> Router {
         [("health", get(health::health)), ("version", get(health::version))];
     let of_system: [(&str, MethodRouter<Arc<App>>); 3] =
         [("list", get(images::list)), ("queue", get(queue::list)), ("whoami", get(images::whoami))];
-    let of_image: [(&str, MethodRouter<Arc<App>>); 6] = [
+    let of_image: [(&str, MethodRouter<Arc<App>>); 7] = [
         ("lookup", get(images::lookup)),
         ("inspect", get(images::inspect)),
         ("expire", get(images::expire)),
         ("image", delete(images::remove)),
         ("pull", post(queue::pull)),
+        ("import", post(import::import)),
         ("events", get(events::events)),
     ];
     for (verb, handler) in open {

@@ -57,6 +57,35 @@ fn an_image_is_published_whole_and_removed_whole() {
 }
 
 #[test]
+fn a_published_image_is_opened_only_where_it_is_the_file_that_was_published() {
+    let root = tempfile::tempdir().unwrap();
+    let dir = ImageDir::open(root.path()).unwrap();
+    let public = sidecar(1, Access::Public);
+    let path = root.path().join(image_file(&public.digest));
+    let opens = |size| dir.open_image(&public.digest, size).map(|file| file.is_some());
+    assert!(!opens(5).unwrap(), "not there");
+    publish(&dir, &public);
+    let mut file = dir.open_image(&public.digest, 5).unwrap().unwrap();
+    assert!(!opens(6).unwrap(), "cut short");
+    let later = std::time::SystemTime::now() + std::time::Duration::from_secs(1);
+    let set = OpenOptions::new().write(true).open(&path).unwrap().set_modified(later);
+    assert!(set.is_ok() && !opens(5).unwrap(), "written to");
+    dir.remove(&public.digest).unwrap();
+    let mut read = String::new();
+    std::io::Read::read_to_string(&mut file, &mut read).unwrap();
+    assert_eq!(read, "image", "who has it open keeps it");
+    assert!(file.write_all(b"x").is_err(), "to be read alone");
+    symlink("/etc/hostname", &path).unwrap();
+    assert!(opens(5).is_err(), "a link is followed nowhere");
+    std::fs::remove_file(&path).unwrap();
+    nix::unistd::mkfifo(&path, nix::sys::stat::Mode::S_IRUSR).unwrap();
+    assert!(!opens(0).unwrap(), "nobody waits for a pipe");
+    std::fs::remove_file(&path).unwrap();
+    std::fs::create_dir(&path).unwrap();
+    assert!(!opens(5).unwrap());
+}
+
+#[test]
 fn only_the_owner_reads_the_files_of_a_private_image() {
     let root = tempfile::tempdir().unwrap();
     let dir = ImageDir::open(root.path()).unwrap();

@@ -1,61 +1,252 @@
-//! From a registry's blobs to one squashfs file.
+//! From a registry's blobs to one squashfs file, and the look at it before it is published.
 //!
-//! Each layer comes through a pipe: an async task writes into it what the registry sends, the conversion reads it on
-//! its own threads. The conversion gets descriptors and nothing else: no address, no login, no path.
+//! Each layer comes through a pipe: an async task writes into it what the registry sends, a child reads it. The child
+//! gets descriptors and nothing else: no address, no login, no path; and it is believed nothing that can be checked.
 
-use std::io::{self, PipeReader, Read};
-use std::os::fd::OwnedFd;
-use std::sync::{Arc, Mutex, PoisonError, mpsc};
+use std::fs::File;
+use std::io::{self, PipeReader};
+use std::os::fd::{AsFd, OwnedFd};
+use std::sync::{Arc, Mutex};
 
+use converter_api::{
+    Answer, Channel, Compression, Convert, Converted, LayerSpec, MAX_SOURCES, Options, Reply,
+    Request,
+};
 use futures_util::StreamExt;
+use gateway_api::Status;
 use image_ref::Digest;
-use oci_layers::{Compression, Layer, Options, Summary};
 use oci_registry::{Descriptor, LayerCompression, RegistryError, Session};
 use tokio::io::AsyncWriteExt;
 use tokio::net::unix::pipe;
 use tokio::runtime::Handle;
 use tokio_util::sync::CancellationToken;
+use tracing::{error, warn};
 
-use super::error::PullError;
+use super::blocking;
+use super::child::{ChildError, Converter, LastWord, Listener};
+use super::error::{PullError, chain};
 use super::progress::Progress;
+use super::queue::locked;
 use crate::image_dir::Partial;
 
-/// Downloads the layers, lowest first, each with the digest of its content, and packs them into `out`.
+/// Downloads the layers, lowest first, each with the digest of its content, and has them packed into `out`, which is
+/// empty. Layers that one of `sources` has need not be downloaded.
+///
+/// Dropping the future kills the child and ends the downloads.
 ///
 /// # Errors
-/// The registry's error where a download failed; otherwise the conversion's. [`PullError::Interrupted`] once `stop`
-/// is cancelled, [`PullError::Panic`] where the conversion panicked.
+/// The registry's error where a download failed; otherwise the conversion's.
 pub(super) async fn convert(
-    session: Arc<Session>,
-    layers: Vec<(Descriptor, Digest)>,
+    converter: &Converter,
+    session: &Arc<Session>,
+    layers: &[(Descriptor, Digest)],
+    mut sources: Vec<File>,
     out: Partial,
-    options: Options,
-    progress: Arc<Progress>,
-    stop: CancellationToken,
-) -> Result<(Partial, Summary), PullError> {
-    let downloads = Downloads {
-        session,
-        // A conversion that has ended for any reason takes its downloads with it.
-        stop: stop.child_token(),
-        failure: Arc::default(),
-        runtime: Handle::current(),
+    options: &Options,
+    progress: &Arc<Progress>,
+) -> Result<(Partial, Converted), PullError> {
+    sources.truncate(MAX_SOURCES);
+    let reusing = !sources.is_empty();
+    let work = Work { converter, session, layers, options, progress };
+    let out = match work.run(sources, out).await? {
+        Ok(made) => return Ok(made),
+        // One of the sources is not what it was said to be; the layers can be had without it.
+        Err((out, error)) if reusing && error.is_source() => {
+            warn!("an image whose layers were to be reused cannot be read: {}", chain(&error));
+            out
+        }
+        Err((_, error)) => return Err(error),
     };
-    let _end_of_downloads = downloads.stop.clone().drop_guard();
-    let failure = Arc::clone(&downloads.failure);
-    let layers = layers.into_iter().map(|(blob, diff_id)| downloads.layer(blob, diff_id)).collect();
-    let work = tokio::task::spawn_blocking(move || {
-        oci_layers::convert(layers, out.file(), &options, &*progress).map(|summary| (out, summary))
-    });
-    match work.await {
-        Ok(Ok(done)) => Ok(done),
-        Ok(Err(_)) if stop.is_cancelled() => Err(PullError::Interrupted),
-        // Why the download ended says more than that the conversion missed its bytes.
-        Ok(Err(error)) => match failure.lock().unwrap_or_else(PoisonError::into_inner).take() {
-            Some(registry) => Err(registry.into()),
-            None => Err(error.into()),
-        },
-        Err(_) => Err(PullError::Panic),
+    progress.layers(layers.iter().map(|(blob, _)| (blob.digest, blob.size)));
+    progress.status(Status::Pulling, "downloading the layers anew");
+    work.run(Vec::new(), out).await?.map_err(|(_, error)| error)
+}
+
+/// Has an independent reader look a finished image over.
+///
+/// # Errors
+/// [`PullError::Unfit`] where it must not be published; the child's.
+pub(super) async fn examine(
+    converter: &Converter,
+    out: Partial,
+    progress: &Progress,
+) -> Result<Partial, PullError> {
+    progress.status(Status::Examination, "examining the image");
+    let (out, image) = blocking(move || Ok(out.reader().map(|image| (out, image))?)).await?;
+    match converter.ask(Request::Examine, vec![image.into()], Silent(out)).await? {
+        (LastWord::Examined, Silent(out)) => Ok(out),
+        (LastWord::Failed(failure), _) => {
+            let unfit = PullError::Unfit(failure.into());
+            error!("a defect of Gantry, or a converter in foreign hands: {}", chain(&unfit));
+            Err(unfit)
+        }
+        (LastWord::Converted(_), _) => Err(out_of_order().into()),
     }
+}
+
+/// One image to make.
+struct Work<'a> {
+    converter: &'a Converter,
+    session: &'a Arc<Session>,
+    layers: &'a [(Descriptor, Digest)],
+    options: &'a Options,
+    progress: &'a Arc<Progress>,
+}
+
+impl Work<'_> {
+    /// One attempt, which returns the file, empty again, where the conversion says itself why it failed.
+    async fn run(
+        &self,
+        sources: Vec<File>,
+        out: Partial,
+    ) -> Result<Result<(Partial, Converted), (Partial, PullError)>, PullError> {
+        let request = Request::Convert(Convert {
+            options: self.options.clone(),
+            layers: self.layers.iter().map(|(blob, diff_id)| spec(blob, *diff_id)).collect(),
+            sources: sources.len(),
+        });
+        let downloads = Downloads {
+            session: Arc::clone(self.session),
+            stop: CancellationToken::new(),
+            failure: Arc::default(),
+            runtime: Handle::current(),
+        };
+        // A conversion that has ended for any reason takes its downloads with it.
+        let _end_of_downloads = downloads.stop.clone().drop_guard();
+        let failure = Arc::clone(&downloads.failure);
+        let first = out.file().try_clone().map_err(ChildError::Pipe)?;
+        let descriptors =
+            std::iter::once(first).chain(sources).map(OwnedFd::from).collect::<Vec<_>>();
+        let making = Making {
+            reusing: descriptors.len() > 1,
+            layers: self.layers.iter().map(|(blob, _)| (*blob, Stage::Waiting)).collect(),
+            downloads,
+            out,
+            progress: Arc::clone(self.progress),
+        };
+        let said = self.converter.ask(request, descriptors, making).await;
+        // Why a download ended says more than that the conversion missed its bytes.
+        if let Some(registry) = locked(&failure).take() {
+            return Err(registry.into());
+        }
+        let (word, making) = said?;
+        match word {
+            LastWord::Converted(converted) => Ok(Ok((making.finish(&converted)?, converted))),
+            LastWord::Failed(failure) => {
+                making.out.empty()?;
+                Ok(Err((making.out, PullError::Convert(failure.into()))))
+            }
+            LastWord::Examined => Err(out_of_order().into()),
+        }
+    }
+}
+
+fn spec(blob: &Descriptor, diff_id: Digest) -> LayerSpec {
+    LayerSpec {
+        digest: blob.digest,
+        diff_id,
+        size: blob.size,
+        compression: match blob.compression {
+            LayerCompression::None => Compression::None,
+            LayerCompression::Gzip => Compression::Gzip,
+            LayerCompression::Zstd => Compression::Zstd,
+        },
+    }
+}
+
+/// Hears how a conversion goes, and starts its downloads.
+struct Making {
+    layers: Vec<(Descriptor, Stage)>,
+    /// Whether there is anything to take layers from.
+    reusing: bool,
+    downloads: Downloads,
+    out: Partial,
+    progress: Arc<Progress>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Stage {
+    Waiting,
+    Downloading,
+    Done,
+}
+
+impl Listener for Making {
+    type Error = ChildError;
+
+    fn hear(&mut self, reply: Reply, channel: &Channel) -> Result<(), ChildError> {
+        match reply {
+            Reply::Open { layer } => {
+                let (blob, stage) = self.layers.get_mut(layer).ok_or(NO_SUCH_LAYER)?;
+                if *stage != Stage::Waiting {
+                    return Err(ChildError::Protocol("it asks for a layer twice"));
+                }
+                *stage = Stage::Downloading;
+                let pipe = self.downloads.clone().start(*blob).map_err(ChildError::Pipe)?;
+                // Where it is gone, the next that is heard of it is its end.
+                let _ = channel.send(&Answer::Layer { layer }, &[pipe.as_fd()]);
+            }
+            Reply::Taken { layer, bytes } => {
+                let (_, stage) = self.layers.get(layer).ok_or(NO_SUCH_LAYER)?;
+                if *stage == Stage::Downloading {
+                    self.progress.taken(layer, bytes);
+                }
+            }
+            Reply::LayerDone { layer, reused } => {
+                let reusing = self.reusing;
+                let (_, stage) = self.layers.get_mut(layer).ok_or(NO_SUCH_LAYER)?;
+                match (*stage, reused) {
+                    (Stage::Downloading, false) => {}
+                    (Stage::Waiting, true) if reusing => {}
+                    _ => return Err(ChildError::Protocol("it has a layer from nowhere")),
+                }
+                *stage = Stage::Done;
+                self.progress.layer_done(layer, reused);
+            }
+            Reply::Written { bytes } => self.progress.written(bytes),
+            _ => return Err(out_of_order()),
+        }
+        Ok(())
+    }
+}
+
+impl Making {
+    /// Checks what can be checked of a success.
+    fn finish(self, converted: &Converted) -> Result<Partial, PullError> {
+        if self.layers.iter().any(|(_, stage)| *stage != Stage::Done) {
+            return Err(ChildError::Protocol("it has an image before it has the layers").into());
+        }
+        check_file(&self.out, converted)?;
+        Ok(self.out)
+    }
+}
+
+/// Sees that a converter that says it has written an image speaks of the file that is there.
+pub(super) fn check_file(out: &Partial, converted: &Converted) -> Result<(), PullError> {
+    let length = out.file().metadata().map_err(ChildError::Pipe)?.len();
+    if length != converted.bytes {
+        return Err(ChildError::Protocol("the image has another size than it says").into());
+    }
+    let made_by = &converted.made_by;
+    if made_by.len() > MADE_BY_LIMIT || !made_by.bytes().all(|b| (b' '..=b'~').contains(&b)) {
+        return Err(ChildError::Protocol("its options are no text").into());
+    }
+    Ok(())
+}
+
+/// Hears nothing before the last word.
+struct Silent(Partial);
+
+impl Listener for Silent {
+    type Error = ChildError;
+
+    fn hear(&mut self, _: Reply, _: &Channel) -> Result<(), ChildError> {
+        Err(out_of_order())
+    }
+}
+
+pub(super) fn out_of_order() -> ChildError {
+    ChildError::Protocol("it says something out of order")
 }
 
 /// What every download of one image needs.
@@ -69,86 +260,47 @@ struct Downloads {
 }
 
 impl Downloads {
-    /// A layer that is downloaded from the moment that the conversion opens it.
-    fn layer(&self, blob: Descriptor, diff_id: Digest) -> Layer {
-        let compression = match blob.compression {
-            LayerCompression::None => Compression::None,
-            LayerCompression::Gzip => Compression::Gzip,
-            LayerCompression::Zstd => Compression::Zstd,
-        };
-        let downloads = self.clone();
-        let (digest, size) = (blob.digest, blob.size);
-        let open = Box::new(move || {
-            let reader = downloads.start(blob)?;
-            Ok(Box::new(reader) as Box<dyn Read + Send>)
-        });
-        Layer { digest, diff_id, size, compression, open }
-    }
-
-    fn start(self, blob: Descriptor) -> io::Result<LayerReader> {
+    /// Begins a download. The pipe ends early where it fails, and the failure is known before that.
+    fn start(self, blob: Descriptor) -> io::Result<PipeReader> {
         let (reader, writer) = io::pipe()?;
         // A pipe holds 64 KiB by default: that would be a task switch for each packet. Fewer is slower, not wrong.
         let _ = nix::fcntl::fcntl(&writer, nix::fcntl::FcntlArg::F_SETPIPE_SZ(PIPE_BYTES));
-        let (done, outcome) = mpsc::sync_channel(1);
         let runtime = self.runtime.clone();
+        let _inside = runtime.enter();
+        let mut pipe = pipe::Sender::from_owned_fd(OwnedFd::from(writer))?;
         runtime.spawn(async move {
             let result = tokio::select! {
-                () = self.stop.cancelled() => Err(DownloadEnd::Stopped),
-                result = self.download(&blob, OwnedFd::from(writer)) => result,
+                () = self.stop.cancelled() => Ok(()),
+                result = self.download(&blob, &mut pipe) => result,
             };
-            let clean = result.is_ok();
-            if let Err(DownloadEnd::Registry(error)) = result {
-                let mut first = self.failure.lock().unwrap_or_else(PoisonError::into_inner);
-                first.get_or_insert(error);
+            if let Err(error) = result {
+                locked(&self.failure).get_or_insert(error);
             }
-            // The reader may be gone already: the conversion has failed elsewhere then.
-            let _ = done.send(clean);
+            drop(pipe);
         });
-        Ok(LayerReader { pipe: reader, outcome: Some(outcome) })
+        Ok(reader)
     }
 
-    async fn download(&self, blob: &Descriptor, writer: OwnedFd) -> Result<(), DownloadEnd> {
-        let mut pipe = pipe::Sender::from_owned_fd(writer).map_err(|_| DownloadEnd::Reader)?;
-        let mut stream = self.session.blob(blob).await?;
+    async fn download(
+        &self,
+        blob: &Descriptor,
+        pipe: &mut pipe::Sender,
+    ) -> Result<(), RegistryError> {
+        // The converter hashes every layer, and answers for the image that comes of it, whatever is found here.
+        let mut stream = self.session.unverified_blob(blob).await?;
         while let Some(bytes) = stream.next().await {
-            pipe.write_all(&bytes?).await.map_err(|_| DownloadEnd::Reader)?;
+            if pipe.write_all(&bytes?).await.is_err() {
+                // Nobody reads any more: the conversion has failed elsewhere.
+                return Ok(());
+            }
         }
         Ok(())
     }
 }
 
-/// Why a download ended before its blob did.
-enum DownloadEnd {
-    Registry(RegistryError),
-    /// The conversion reads no more.
-    Reader,
-    Stopped,
-}
-
-impl From<RegistryError> for DownloadEnd {
-    fn from(error: RegistryError) -> Self {
-        Self::Registry(error)
-    }
-}
-
-/// The reading end; its end is an error unless the download ended well.
-struct LayerReader {
-    pipe: PipeReader,
-    /// Says whether it did; taken at the first end of file.
-    outcome: Option<mpsc::Receiver<bool>>,
-}
-
-impl Read for LayerReader {
-    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        let count = self.pipe.read(buffer)?;
-        if count == 0 && !buffer.is_empty() {
-            let Some(outcome) = self.outcome.take() else { return Ok(0) };
-            if !outcome.recv().unwrap_or(false) {
-                return Err(io::Error::other("the download ended early"));
-            }
-        }
-        Ok(count)
-    }
-}
-
+const NO_SUCH_LAYER: ChildError = ChildError::Protocol("it speaks of a layer that does not exist");
 const PIPE_BYTES: i32 = 1 << 20;
+const MADE_BY_LIMIT: usize = 200;
+
+#[cfg(test)]
+mod tests;

@@ -1,13 +1,14 @@
 //! Why a pull failed, and what the user is told of it.
 
-use std::io;
+use std::fmt;
 use std::sync::Arc;
 
+use converter_api::{Failure, FailureKind};
 use gateway_api::{Code, ErrorBody};
-use image_ref::ImageRef;
-use oci_layers::ConvertError;
+use image_ref::{ImageRef, Kind};
 use oci_registry::RegistryError;
 
+use super::child::ChildError;
 use crate::image_dir::ImageDirError;
 use crate::store::StoreError;
 
@@ -19,7 +20,13 @@ pub enum PullError {
     Registry(#[from] RegistryError),
     /// The layers could not be turned into an image.
     #[error(transparent)]
-    Convert(#[from] ConvertError),
+    Convert(Refusal),
+    /// The image that was made is not one to be given to a kernel.
+    #[error("the image that was made is not fit to be published: {0}")]
+    Unfit(Refusal),
+    /// The converter ended without saying how it went.
+    #[error(transparent)]
+    Child(#[from] ChildError),
     /// The image directory failed.
     #[error(transparent)]
     ImageDir(#[from] ImageDirError),
@@ -30,7 +37,7 @@ pub enum PullError {
     #[error("the image exceeds a limit of this site: {0}")]
     Limit(String),
     /// The pull took longer than it may.
-    #[error("the pull took longer than the {0} s that this site allows")]
+    #[error("it took longer than the {0} s that this site allows")]
     Deadline(u64),
     /// The registry did not say in time what the reference stands for.
     #[error("{registry} did not say within {seconds} s what it has under this name")]
@@ -43,9 +50,15 @@ pub enum PullError {
     /// The gateway is shutting down.
     #[error("the gateway is shutting down")]
     Interrupted,
-    /// The image was removed again and again while it was being pulled.
-    #[error("the image was removed while it was being pulled")]
+    /// The image was removed again and again while it was being made.
+    #[error("the image was removed while it was being made")]
     Removed,
+    /// Who imports went away.
+    #[error("its client went away")]
+    GivenUp,
+    /// A private image of the same digest is there, and nothing shows that the importer has it.
+    #[error("a private image of this digest is there, and the file does not give the same")]
+    Another,
     /// The conversion broke off.
     #[error("the conversion broke off")]
     Panic,
@@ -64,10 +77,17 @@ impl PullError {
         }
     }
 
+    /// Tells whether the conversion could not read what it was given.
+    pub fn is_source(&self) -> bool {
+        matches!(self, Self::Convert(refusal) if refusal.kind == FailureKind::Source)
+    }
+
     /// What the user is told; `logins` are the names under which a login for the registry would be used.
     pub fn body(&self, reference: &ImageRef, logins: &[String]) -> ErrorBody {
-        let body =
-            |code, why: String| ErrorBody::new(code, format!("cannot pull {reference}: {why}"));
+        let body = |code, why: String| {
+            ErrorBody::new(code, format!("cannot {} {reference}: {why}", verb(reference)))
+        };
+        let again = format!("{} it again", verb(reference));
         match self {
             Self::Registry(error) => {
                 let mut body = body(registry_code(error), chain(error));
@@ -77,8 +97,20 @@ impl PullError {
                 }
                 body
             }
-            Self::Convert(error) if is_full(error) => no_room(reference),
-            Self::Convert(error) => body(convert_code(error), chain(error)),
+            Self::Convert(refusal) if refusal.kind == FailureKind::Full => no_room(reference),
+            // What an import is made of lies in the image directory.
+            Self::Convert(refusal)
+                if refusal.kind == FailureKind::Source && reference.kind() == Kind::Custom =>
+            {
+                body(Code::StorageError, chain(refusal))
+            }
+            Self::Convert(refusal) => body(refusal.code(), chain(refusal)),
+            Self::Child(ChildError::Signal(_) | ChildError::Silent) => {
+                body(Code::Internal, chain(self))
+                    .with_hint(format!("{again}; if that fails too, tell the administrators"))
+            }
+            Self::Unfit(_) | Self::Child(_) => body(Code::Internal, chain(self))
+                .with_hint("tell the administrators; the gateway's log says more"),
             Self::ImageDir(error) if error.is_full() => no_room(reference),
             Self::ImageDir(error @ ImageDirError::Sidecar(_)) => {
                 body(Code::ImageInvalid, error.to_string())
@@ -94,9 +126,16 @@ impl PullError {
             Self::Unanswered { .. } => {
                 body(Code::RegistryUnreachable, self.to_string()).with_hint("try again later")
             }
+            Self::Interrupted if reference.kind() == Kind::Custom => {
+                body(Code::Interrupted, self.to_string()).with_hint(again)
+            }
+            Self::GivenUp => body(Code::Interrupted, self.to_string()),
+            Self::Another => body(Code::Forbidden, self.to_string()).with_hint(
+                "its owner can let you use it, or delete it; an admin can delete it too",
+            ),
             Self::Interrupted => body(Code::Interrupted, self.to_string())
                 .with_hint("the pull goes on when the gateway is back; ask again then"),
-            Self::Removed => body(Code::NotFound, self.to_string()).with_hint("pull it again"),
+            Self::Removed => body(Code::NotFound, self.to_string()).with_hint(again),
             Self::Panic => body(Code::Internal, self.to_string())
                 .with_hint("tell the administrators; the gateway's log says more"),
             Self::Shared(error) => error.body(reference, logins),
@@ -104,25 +143,19 @@ impl PullError {
     }
 }
 
-fn no_room(reference: &ImageRef) -> ErrorBody {
-    let why = format!("cannot pull {reference}: the image directory has no room left");
-    ErrorBody::new(Code::StorageFull, why)
-        .with_hint("tell the administrators, or delete images that you no longer need")
+/// How something of this name comes to be an image.
+fn verb(reference: &ImageRef) -> &'static str {
+    match reference.kind() {
+        Kind::Custom => "import",
+        Kind::Docker | Kind::Id => "pull",
+    }
 }
 
-/// Tells whether at the bottom of it no room was left.
-fn is_full(error: &(dyn std::error::Error + 'static)) -> bool {
-    let mut next = Some(error);
-    while let Some(error) = next {
-        if let Some(error) = error.downcast_ref::<io::Error>() {
-            return matches!(
-                error.kind(),
-                io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded
-            );
-        }
-        next = error.source();
-    }
-    false
+fn no_room(reference: &ImageRef) -> ErrorBody {
+    let why =
+        format!("cannot {} {reference}: the image directory has no room left", verb(reference));
+    ErrorBody::new(Code::StorageFull, why)
+        .with_hint("tell the administrators, or delete images that you no longer need")
 }
 
 fn registry_code(error: &RegistryError) -> Code {
@@ -143,19 +176,45 @@ fn registry_code(error: &RegistryError) -> Code {
     }
 }
 
-fn convert_code(error: &ConvertError) -> Code {
-    if error.is_limit() {
-        Code::LimitExceeded
-    } else if error.is_digest_mismatch() {
-        Code::DigestMismatch
-    } else if error.is_source() {
-        Code::RegistryError
-    } else if matches!(error, ConvertError::Image(_)) {
-        Code::StorageError
-    } else {
-        Code::ImageInvalid
+/// What a converter said of its failure, in one line.
+#[derive(Debug)]
+pub struct Refusal {
+    kind: FailureKind,
+    text: String,
+}
+
+impl Refusal {
+    fn code(&self) -> Code {
+        match self.kind {
+            FailureKind::Limit => Code::LimitExceeded,
+            FailureKind::Mismatch => Code::DigestMismatch,
+            FailureKind::Source => Code::RegistryError,
+            FailureKind::Platform => Code::NoPlatform,
+            FailureKind::Invalid => Code::ImageInvalid,
+            FailureKind::Full => Code::StorageFull,
+            FailureKind::Write => Code::StorageError,
+            FailureKind::Internal => Code::Internal,
+        }
     }
 }
+
+impl From<Failure> for Refusal {
+    fn from(failure: Failure) -> Self {
+        let text = failure.chain.join(": ").chars().take(REFUSAL_CHARS).collect();
+        Self { kind: failure.kind, text }
+    }
+}
+
+impl fmt::Display for Refusal {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.text)
+    }
+}
+
+impl std::error::Error for Refusal {}
+
+/// Enough for every sentence of ours; the store keeps it for as long as the failure is shown.
+const REFUSAL_CHARS: usize = 16 << 10;
 
 /// An error and everything that caused it, in one line that whoever caused it cannot break.
 pub fn chain(error: &dyn std::error::Error) -> String {
@@ -170,7 +229,7 @@ pub fn chain(error: &dyn std::error::Error) -> String {
 }
 
 /// Escapes what would start a new line, steer a terminal or turn the direction of a text.
-fn printable(text: &str) -> String {
+pub(super) fn printable(text: &str) -> String {
     let steers = |c: char| {
         c.is_control()
             || matches!(c, '\u{2028}' | '\u{2029}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}')

@@ -1,35 +1,40 @@
 //! One pull, as seven calls: resolve, choose the platform, configuration, ensure layers, apply changesets, pack,
 //! publish.
 //!
-//! `queue` decides which pulls there are and who joins which; `worker` does one; `workers` says whose turn it is. Knows nothing of HTTP or of callers'
-//! rights beyond the grant it is given.
+//! `queue` decides which pulls there are and who joins which; `worker` does one; `workers` says whose turn it is. Knows
+//! nothing of HTTP or of callers' rights beyond the grant it is given.
 
+pub mod child;
 mod convert;
 pub mod error;
+pub mod import;
 pub mod progress;
+mod proof;
 pub mod queue;
+pub(crate) mod reuse;
 mod worker;
 mod workers;
 
 use std::sync::Arc;
 use std::time::Instant;
 
-use gateway_api::{LayerDetail, Status};
-use image_ref::{ImageRef, Sidecar};
-use oci_layers::Options;
+use converter_api::{Converted, Options};
+use futures_util::StreamExt;
+use gateway_api::Status;
+use image_ref::{Digest, ImageRef, Sidecar};
 use oci_registry::{
-    AuthMethod, Credentials, Endpoint, ImageConfig, Manifest, RegistryError, Resolved, Session,
-    Timeouts, Url,
+    AuthMethod, Credentials, Descriptor, Endpoint, ImageConfig, Manifest, RegistryError, Resolved,
+    Session, Timeouts, Url,
 };
-use tokio_util::sync::CancellationToken;
 
-use crate::config::Limits;
+use crate::config::{Conversion, Limits};
 use crate::credentials::Login;
 use crate::registries::Source;
-use crate::store::record::{Content, Grant, Image, Moment};
+use crate::store::record::{Content, Grant, Image, Layer, Moment};
 use crate::system::System;
 use error::PullError;
 use progress::Progress;
+use queue::Shared;
 
 /// An image at its registry, as one caller sees it.
 #[derive(Debug)]
@@ -44,6 +49,17 @@ impl Found {
     /// Whether nothing of what was read so far needed the caller's login.
     pub(crate) fn is_public(&self) -> bool {
         !self.session.used_credentials()
+    }
+
+    /// Registry and repository, as they are recorded with images.
+    fn origin(&self) -> String {
+        format!("{}/{}", self.source.registry, self.source.repository)
+    }
+
+    /// Whether an image came from this registry, of whichever repository.
+    fn is_registry_of(&self, image: &Image) -> bool {
+        let rest = image.content.source.strip_prefix(&self.source.registry);
+        rest.is_some_and(|rest| rest.starts_with('/'))
     }
 }
 
@@ -65,10 +81,21 @@ pub(crate) async fn resolve(
 
 /// Sees that the caller can read the whole image from the registry, for who gets one that somebody else has read.
 ///
-/// A registry may give everybody the manifest and want a login for the layers alone.
-pub(crate) async fn prove(found: &Found) -> Result<(), PullError> {
-    for blob in std::iter::once(&found.manifest.config).chain(&found.manifest.layers) {
-        found.session.may_read(blob).await?;
+/// A registry may give everybody the manifest and want a login for the layers alone. Of one that the image did not come
+/// from every byte is read: whoever has a manifest can set up a registry that only says to have its layers.
+pub(crate) async fn prove(found: &Found, image: &Image) -> Result<(), PullError> {
+    if found.is_registry_of(image) {
+        for blob in std::iter::once(&found.manifest.config).chain(&found.manifest.layers) {
+            found.session.may_read(blob).await?;
+        }
+        return Ok(());
+    }
+    found.session.config(&found.manifest).await?;
+    for layer in &found.manifest.layers {
+        let mut blob = found.session.blob(layer).await?;
+        while let Some(bytes) = blob.next().await {
+            bytes?;
+        }
     }
     Ok(())
 }
@@ -92,14 +119,14 @@ fn open_session(source: &Source, login: Option<Login>) -> Result<Session, Regist
 }
 
 /// Makes and publishes the image: the other five calls. Returns it as the store is to know it, without tags.
-pub(crate) async fn make(
+async fn make(
+    shared: &Shared,
     system: &System,
     found: &Found,
     grant: &Grant,
-    limits: &Limits,
     progress: &Arc<Progress>,
-    stop: &CancellationToken,
 ) -> Result<Image, PullError> {
+    let Shared { store, limits, conversion, converter, .. } = shared;
     let began = Instant::now();
     let layers = &found.manifest.layers;
     let bytes = found.manifest.layer_bytes();
@@ -118,20 +145,16 @@ pub(crate) async fn make(
     let config = found.session.config(&found.manifest).await?;
     // Layer and content belong together by their place (OCI image specification, config, `rootfs.diff_ids`); that
     // there are as many of the one as of the other was checked with the configuration.
-    let layers = layers.iter().copied().zip(config.diff_ids.iter().copied()).collect();
-    let options = options(limits);
-    let made_by = format!("{MAKER} {}", options.describe());
+    let layers: Vec<_> = layers.iter().copied().zip(config.diff_ids.iter().copied()).collect();
+    let known = known_layers(&layers);
+    let sources = reuse::for_pull(&**store, system, found, grant, &known, conversion).await;
+    let options = options(limits, conversion);
     let dir = Arc::clone(&system.dir);
     let out = blocking(move || dir.partial().map_err(PullError::from)).await?;
-    let (out, summary) = convert::convert(
-        Arc::clone(&found.session),
-        layers,
-        out,
-        options,
-        Arc::clone(progress),
-        stop.clone(),
-    )
-    .await?;
+    let session = &found.session;
+    let (out, made) =
+        convert::convert(converter, session, &layers, sources, out, &options, progress).await?;
+    let out = convert::examine(converter, out, progress).await?;
 
     progress.status(Status::Transfer, "publishing");
     // Only now is it known: everything has been read.
@@ -144,29 +167,45 @@ pub(crate) async fn make(
         access: grant.first_access(),
         pulled_at: Moment::now(),
         pull_seconds: began.elapsed().as_secs_f64(),
-        content: content(found, &config, summary.entries, summary.bytes, made_by),
+        content: Content {
+            layers: known,
+            reused_layers: made.reused_layers,
+            made_with: conversion.to_string(),
+            ..content(found, &config, &made)
+        },
     };
     let sidecar = sidecar(&image);
     let dir = Arc::clone(&system.dir);
     let _lock = system.lock(&image.digest).await;
-    blocking(move || dir.publish(&out, &sidecar).map_err(PullError::from)).await?;
+    if !proof::is_settled(&**store, system, &image, &out).await? {
+        blocking(move || dir.publish(&out, &sidecar).map_err(PullError::from)).await?;
+    }
     Ok(image)
 }
 
-fn options(limits: &Limits) -> Options {
-    let mut options = Options::default();
-    options.limits.expanded_bytes = limits.expanded_bytes;
-    options.limits.entries = limits.entries;
-    options
+/// The layers as the store is to know them.
+fn known_layers(layers: &[(Descriptor, Digest)]) -> Vec<Layer> {
+    let known = |(blob, diff_id): &(Descriptor, Digest)| Layer {
+        digest: blob.digest,
+        diff_id: Some(*diff_id),
+        size: blob.size,
+    };
+    layers.iter().map(known).collect()
 }
 
-fn content(
-    found: &Found,
-    config: &ImageConfig,
-    entries: u64,
-    size: u64,
-    made_by: String,
-) -> Content {
+fn options(limits: &Limits, conversion: &Conversion) -> Options {
+    Options {
+        compressor: conversion.compressor.to_string(),
+        block_size: conversion.block_size.bytes(),
+        entries: limits.entries,
+        expanded_bytes: limits.expanded_bytes,
+        file_bytes: limits.file_bytes,
+        ratio: limits.ratio,
+        workers: conversion.workers,
+    }
+}
+
+fn content(found: &Found, config: &ImageConfig, made: &Converted) -> Content {
     Content {
         env: config.env.clone(),
         entrypoint: config.entrypoint.clone(),
@@ -175,17 +214,12 @@ fn content(
         labels: config.labels.clone(),
         created: config.created.clone(),
         platform: config.platform.to_string(),
-        source: format!("{}/{}", found.source.registry, found.source.repository),
+        source: found.origin(),
         resolved_digest: Some(found.resolved.digest),
-        layers: found
-            .manifest
-            .layers
-            .iter()
-            .map(|layer| LayerDetail { digest: layer.digest, size: layer.size })
-            .collect(),
-        entries,
-        size,
-        made_by,
+        entries: made.entries,
+        size: made.bytes,
+        made_by: format!("{MAKER} {}", made.made_by),
+        ..Content::default()
     }
 }
 

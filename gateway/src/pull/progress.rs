@@ -5,7 +5,7 @@
 use std::sync::Mutex;
 use std::time::{Duration, Instant};
 
-use gateway_api::{ErrorBody, LayerProgress, LayerState, PullEvent, Status};
+use gateway_api::{ALREADY_THERE, ErrorBody, LayerProgress, LayerState, PullEvent, Status};
 use image_ref::Digest;
 use tokio::sync::watch;
 
@@ -85,14 +85,25 @@ impl Progress {
 
     /// Ends with the image.
     pub fn ready(&self, digest: Digest, size: u64) {
+        self.ready_as("ready", digest, size);
+    }
+
+    /// Ends with an image that was there, so that nothing had to be made.
+    pub fn there(&self, digest: Digest, size: u64) {
+        self.ready_as(ALREADY_THERE, digest, size);
+    }
+
+    fn ready_as(&self, message: &str, digest: Digest, size: u64) {
         self.change(|event| {
             event.status = Status::Ready;
-            event.message = "ready".into();
+            event.message = message.into();
             event.digest = Some(digest);
             event.written = size;
             for layer in &mut event.layers {
                 layer.done = layer.size;
-                layer.state = LayerState::Done;
+                if !layer.state.is_finished() {
+                    layer.state = LayerState::Done;
+                }
             }
         });
     }
@@ -104,6 +115,35 @@ impl Progress {
             event.message.clone_from(&failure.error);
             event.failure = Some(failure);
         });
+    }
+
+    /// A layer has been taken in as far as `bytes_taken` of its blob. May be called often.
+    pub fn taken(&self, index: usize, bytes_taken: u64) {
+        self.count(|event| {
+            if let Some(layer) = event.layers.get_mut(index) {
+                layer.done = bytes_taken.min(layer.size);
+                layer.state = LayerState::Pulling;
+            }
+        });
+    }
+
+    /// A layer is finished: `reused` from an image that was there, or downloaded and its digest verified.
+    pub fn layer_done(&self, index: usize, reused: bool) {
+        self.change(|event| {
+            if let Some(layer) = event.layers.get_mut(index) {
+                layer.done = layer.size;
+                layer.state = if reused { LayerState::Reused } else { LayerState::Done };
+            }
+            if event.layers.iter().all(|layer| layer.state.is_finished()) {
+                event.status = Status::Conversion;
+                event.message = "writing the image".into();
+            }
+        });
+    }
+
+    /// The image has been written as far as `bytes`. May be called often.
+    pub fn written(&self, bytes: u64) {
+        self.count(|event| event.written = bytes);
     }
 
     fn change(&self, edit: impl FnOnce(&mut PullEvent)) {
@@ -128,42 +168,12 @@ impl Progress {
     }
 }
 
-/// The conversion's view: called from its threads, often.
-impl oci_layers::Progress for Progress {
-    fn layer(&self, index: usize, bytes_taken: u64) {
-        self.count(|event| {
-            if let Some(layer) = event.layers.get_mut(index) {
-                layer.done = bytes_taken.min(layer.size);
-                layer.state = LayerState::Pulling;
-            }
-        });
-    }
-
-    fn layer_done(&self, index: usize) {
-        self.change(|event| {
-            if let Some(layer) = event.layers.get_mut(index) {
-                layer.done = layer.size;
-                layer.state = LayerState::Done;
-            }
-            if event.layers.iter().all(|layer| layer.state == LayerState::Done) {
-                event.status = Status::Conversion;
-                event.message = "writing the image".into();
-            }
-        });
-    }
-
-    fn written(&self, bytes: u64) {
-        self.count(|event| event.written = bytes);
-    }
-}
-
 const BETWEEN_COUNTS: Duration = Duration::from_millis(100);
 
 #[cfg(test)]
 mod tests {
     use super::*;
     use gateway_api::Code;
-    use oci_layers::Progress as _;
 
     #[test]
     fn a_pull_goes_from_init_through_its_layers_to_ready() {
@@ -173,17 +183,20 @@ mod tests {
             [(Digest::from_bytes([1; 32]), 10), (Digest::from_bytes([2; 32]), 5)].into_iter(),
         );
         progress.status(Status::Pulling, "pulling");
-        progress.layer(0, 7);
-        progress.layer(0, 99);
-        progress.layer(9, 1);
+        progress.taken(0, 7);
+        progress.taken(0, 99);
+        progress.taken(9, 1);
         assert_eq!(progress.latest().layers[0].done, 10);
-        progress.layer_done(0);
+        progress.layer_done(0, false);
         assert_eq!(progress.latest().status, Status::Pulling);
-        progress.layer_done(1);
+        progress.layer_done(1, true);
+        progress.layer_done(9, true);
         assert_eq!(progress.latest().status, Status::Conversion);
         progress.ready(Digest::from_bytes([3; 32]), 4096);
         let last = progress.latest();
         assert_eq!((last.status, last.written), (Status::Ready, 4096));
+        let states: Vec<_> = last.layers.iter().map(|layer| layer.state).collect();
+        assert_eq!(states, [LayerState::Done, LayerState::Reused], "how it went stays to be seen");
     }
 
     #[test]
@@ -193,7 +206,7 @@ mod tests {
         let mut watch = progress.watch();
         watch.mark_unchanged();
         for bytes in 0..1000 {
-            progress.layer(0, bytes);
+            progress.taken(0, bytes);
         }
         let quick = progress.began.elapsed() < BETWEEN_COUNTS;
         assert!(!quick || !watch.has_changed().unwrap());

@@ -14,11 +14,12 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tracing::{info, warn};
 
+use super::child::Converter;
 use super::error::{PullError, chain};
 use super::progress::Progress;
 use super::worker;
 use super::workers::Workers;
-use crate::config::{Limits, SystemName};
+use crate::config::{self, Limits, SystemName};
 use crate::credentials::Login;
 use crate::registries::{Registries, Source};
 use crate::store::record::{Grant, Image, PullKey, Scope, Ticket};
@@ -35,6 +36,8 @@ pub struct Queue {
 pub(super) struct Shared {
     pub(super) store: Arc<dyn Store>,
     pub(super) limits: Limits,
+    pub(super) conversion: config::Conversion,
+    pub(super) converter: Converter,
     pub(super) workers: Workers,
     /// Cancelled when the gateway shuts down.
     pub(super) stop: CancellationToken,
@@ -78,7 +81,7 @@ pub struct Attempt {
 }
 
 impl Attempt {
-    fn new(key: PullKey) -> Self {
+    pub(super) fn new(key: PullKey) -> Self {
         Self {
             key,
             progress: Arc::new(Progress::begin()),
@@ -128,10 +131,18 @@ impl Attempt {
 
 impl Queue {
     /// A queue that makes up to `workers` images at the same time.
-    pub fn new(store: Arc<dyn Store>, limits: Limits, workers: usize) -> Self {
+    pub fn new(
+        store: Arc<dyn Store>,
+        limits: Limits,
+        conversion: config::Conversion,
+        converter: Converter,
+        workers: usize,
+    ) -> Self {
         let shared = Shared {
             store,
             limits,
+            conversion,
+            converter,
             workers: Workers::new(workers),
             stop: CancellationToken::new(),
             tasks: TaskTracker::new(),
@@ -244,6 +255,10 @@ impl Queue {
         if tokio::time::timeout(DRAIN, self.shared.tasks.wait()).await.is_err() {
             warn!("pulls did not end within {} s", DRAIN.as_secs());
         }
+    }
+
+    pub(super) fn shared(&self) -> &Arc<Shared> {
+        &self.shared
     }
 
     /// Cancelled when the gateway shuts down.

@@ -83,14 +83,18 @@ async fn pull(
     result.map_err(|error| Ended { ticket: Some(ticket), error })
 }
 
-enum Claimed {
+pub(super) enum Claimed {
     Won(Ticket),
     /// Somebody else made the image in the meantime.
     Made(Box<Image>),
 }
 
 /// Waits until the pull is ours or the image is there.
-async fn claim(shared: &Shared, attempt: &Attempt, grant: &Grant) -> Result<Claimed, PullError> {
+pub(super) async fn claim(
+    shared: &Shared,
+    attempt: &Attempt,
+    grant: &Grant,
+) -> Result<Claimed, PullError> {
     let began = Moment::now();
     let key = &attempt.key;
     loop {
@@ -130,7 +134,9 @@ async fn fetch(
     let digest = found.manifest.digest;
     progress.digest(digest);
     for _ in 0..TRIES {
-        let (image, own) = match present(shared, &system, digest).await? {
+        let there = present(shared, &system, digest).await?;
+        // An import says itself what it is; from a registry it is made anew.
+        let (image, own) = match there.filter(|image| !image.content.is_imported()) {
             Some(image) => (image, false),
             None => {
                 let made = converted(shared, &system, &found, &grant, &reference, progress);
@@ -138,7 +144,7 @@ async fn fetch(
             }
         };
         if image.is_private() && !own {
-            with_heartbeat(shared, ticket, progress, prove(&found)).await?;
+            with_heartbeat(shared, ticket, progress, prove(&found, &image)).await?;
         }
         let public = !image.is_private() || found.is_public();
         let grant = Grant { public, ..grant.clone() };
@@ -160,7 +166,7 @@ async fn answered<T>(
 }
 
 /// Does some work and meanwhile keeps the store's picture of the pull, and the lease on it, up to date.
-async fn with_heartbeat<T>(
+pub(super) async fn with_heartbeat<T>(
     shared: &Shared,
     ticket: &Ticket,
     progress: &Progress,
@@ -204,7 +210,7 @@ async fn beat(shared: &Shared, ticket: &Ticket, progress: &Progress) -> StoreErr
 }
 
 /// The image of this digest, if it is both known and on disk.
-async fn present(
+pub(super) async fn present(
     shared: &Shared,
     system: &Arc<System>,
     digest: Digest,
@@ -272,7 +278,9 @@ fn join_conversion(
     shared.clone().tasks.spawn(async move {
         let result = tokio::spawn(work).await.unwrap_or(Err(PullError::Panic));
         if let Ok(image) = &result {
-            info!(image.ref = %reference, image.digest = %image.digest, size_bytes = image.content.size, "published {}", image.digest);
+            let content = &image.content;
+            let (layers, reused_layers) = (content.layers.len(), content.reused_layers);
+            info!(image.ref = %reference, image.digest = %image.digest, size_bytes = content.size, layers, reused_layers, "published {}", image.digest);
         }
         locked(&shared.conversions).remove(&key);
         say.send_replace(Some(result.map_err(Arc::new)));
@@ -299,11 +307,12 @@ async fn convert(
         // The conversion ends by itself once its downloads have; nobody waits for it.
         () = shared.stop.cancelled() => Err(PullError::Interrupted),
         () = tokio::time::sleep(limit) => Err(PullError::Deadline(limit.as_secs())),
-        made = make(&system, &found, &grant, &shared.limits, &progress, &shared.stop) => made,
+        made = make(&shared, &system, &found, &grant, &progress) => made,
     }
 }
 
-/// Records that the reference stands for the image; `None` where the image was removed in the meantime.
+/// Records that the reference stands for the image; `None` where the image was removed in the meantime, or replaced by
+/// an import, which says itself what it is.
 async fn record(
     shared: &Shared,
     system: &Arc<System>,
@@ -312,12 +321,29 @@ async fn record(
     grant: &Grant,
 ) -> Result<Option<Image>, PullError> {
     let _lock = system.lock(&image.digest).await;
+    let by_digest = ImageRef::from_digest(image.digest);
+    let known = shared.store.image(&system.name, &by_digest).await?;
+    let is_import = |image: &Image| image.content.is_imported();
+    if known.as_ref().is_some_and(|known| is_import(known) && !is_import(image)) {
+        return Ok(None);
+    }
+    record_locked(shared, system, ticket, image, known, grant).await
+}
+
+/// Records that the reference stands for the image, which is `known` to the store, or not yet; `None` where its file is
+/// not there. The caller holds the image's lock.
+pub(super) async fn record_locked(
+    shared: &Shared,
+    system: &Arc<System>,
+    ticket: &Ticket,
+    image: &Image,
+    known: Option<Image>,
+    grant: &Grant,
+) -> Result<Option<Image>, PullError> {
     let (dir, digest, size) = (Arc::clone(&system.dir), image.digest, image.content.size);
     if !blocking(move || Ok(dir.holds(&digest, size)?)).await? {
         return Ok(None);
     }
-    let by_digest = ImageRef::from_digest(digest);
-    let known = shared.store.image(&system.name, &by_digest).await?;
     let after = Image::after_pull(known, image, grant);
     let (dir, reference) = (Arc::clone(&system.dir), ticket.key.reference.clone());
     // Before the store: once an image is said to be there, its nodes know all that the gateway does.

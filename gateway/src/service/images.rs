@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use gateway_api::{Details, Record, Removed};
+use gateway_api::{Details, LayerDetail, Record, Removed};
 use image_ref::{Digest, ImageRef, Kind};
 use tracing::info;
 
@@ -60,7 +60,12 @@ impl Images {
             created: content.created,
             source: content.source,
             resolved_digest: content.resolved_digest,
-            layers: content.layers,
+            layers: content
+                .layers
+                .iter()
+                .map(|layer| LayerDetail { digest: layer.digest, size: layer.size })
+                .collect(),
+            reused_layers: content.reused_layers,
             entries: content.entries,
             made_by: content.made_by,
         })

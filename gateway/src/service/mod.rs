@@ -3,5 +3,6 @@
 pub mod access;
 pub mod error;
 pub mod images;
+pub mod imports;
 pub mod pulls;
 mod record;

@@ -190,7 +190,10 @@ fn grant(system: &System, caller: &Caller, request: &PullRequest) -> Result<Gran
     Ok(Grant { by: caller.uid, admin, public: false, uids, gids })
 }
 
-fn parse_list(key: &'static str, text: Option<&str>) -> Result<BTreeSet<u32>, ServiceError> {
+pub(super) fn parse_list(
+    key: &'static str,
+    text: Option<&str>,
+) -> Result<BTreeSet<u32>, ServiceError> {
     let text = text.unwrap_or_default();
     let bad = || ServiceError::AccessList { key, text: text.chars().take(100).collect() };
     let ids = text.split(',').map(str::trim).filter(|id| !id.is_empty());

@@ -9,7 +9,7 @@ use std::time::Duration;
 use gateway_api::{Code, ErrorBody, Status};
 use image_ref::{Access, Digest, ImageRef};
 
-use super::record::{Content, Grant, Image, Moment, PullKey, Scope, Ticket};
+use super::record::{Content, Grant, Image, Layer, Moment, PullKey, Scope, Ticket};
 use super::{Claim, Store, StoreError};
 use crate::config::SystemName;
 
@@ -22,6 +22,7 @@ pub(crate) async fn all(open: impl AsyncFn(&str) -> Box<dyn Store>) {
     a_failed_pull_is_shown_and_replaced(open("failure").await.as_ref()).await;
     a_tag_belongs_to_one_image(open("tags").await.as_ref()).await;
     removing_the_last_tag_removes_the_image(open("remove").await.as_ref()).await;
+    images_are_found_by_their_layers(open("layers").await.as_ref()).await;
     systems_do_not_see_each_other(open("systems").await.as_ref()).await;
     access_is_merged(open("access").await.as_ref()).await;
     odd_values_survive(open("odd").await.as_ref()).await;
@@ -184,6 +185,49 @@ async fn removing_the_last_tag_removes_the_image(store: &dyn Store) {
     store.remove(&c1, &ImageRef::from_digest(both.digest), &both.digest).await.unwrap().unwrap();
     assert_eq!(store.images(&c1).await.unwrap(), []);
     assert_eq!(store.image(&c1, &reference("a:2")).await.unwrap(), None);
+}
+
+async fn images_are_found_by_their_layers(store: &dyn Store) {
+    let layer = |content: u8| Layer {
+        digest: Digest::from_bytes([100 + content; 32]),
+        diff_id: Some(Digest::from_bytes([content; 32])),
+        size: 1,
+    };
+    let c1 = system("c1");
+    let put = async |name: &str, system: &SystemName, number, layers: &[Layer]| {
+        let key = PullKey { system: system.clone(), ..key(name) };
+        let ticket = claim(store, &key).await;
+        let content = Content { layers: layers.to_vec(), ..image(number).content };
+        let image = Image { system: system.clone(), content, ..image(number) };
+        store.complete(&ticket, &image, &grant(1000)).await.unwrap();
+    };
+    // The same content twice, as two empty layers are; and one of which nothing is recorded.
+    put("a", &c1, 1, &[layer(1), layer(2), layer(2)]).await;
+    put("b", &c1, 2, &[layer(2), layer(3), Layer { diff_id: None, ..layer(4) }]).await;
+    put("c", &system("c2"), 3, &[layer(1)]).await;
+    let found = async |contents: &[u8]| {
+        let diff_ids: Vec<_> = contents.iter().map(|n| Digest::from_bytes([*n; 32])).collect();
+        let images = store.images_with_layers(&c1, &diff_ids).await.unwrap();
+        images.iter().map(|image| image.digest.as_bytes()[0]).collect::<Vec<_>>()
+    };
+    assert_eq!(found(&[2]).await, [2, 1], "the latest first");
+    assert_eq!((found(&[1]).await, found(&[1, 3]).await), (vec![1], vec![2, 1]));
+    assert_eq!((found(&[]).await, found(&[4, 9, 102]).await), (vec![], vec![]));
+    let whole = &store.images_with_layers(&c1, &[Digest::from_bytes([3; 32])]).await.unwrap()[0];
+    assert_eq!(store.image(&c1, &reference("b")).await.unwrap().as_ref(), Some(whole));
+    // An image that was made again may have been made of what is known of it only now.
+    put("b", &c1, 2, &[layer(5)]).await;
+    assert_eq!((found(&[3]).await, found(&[5]).await), (vec![], vec![2]));
+    let before = store.image(&c1, &reference("b")).await.unwrap().unwrap();
+    let content = Content { layers: vec![layer(6)], ..before.content.clone() };
+    store.describe(&c1, &before.digest, &content).await.unwrap();
+    let after = store.image(&c1, &reference("b")).await.unwrap();
+    assert_eq!(after, Some(Image { content: content.clone(), ..before }));
+    assert_eq!((found(&[5]).await, found(&[6]).await), (vec![], vec![2]));
+    store.describe(&c1, &image(9).digest, &content).await.unwrap();
+    assert_eq!(found(&[6]).await, [2], "an image that is not there stays away");
+    store.remove(&c1, &reference("a"), &image(1).digest).await.unwrap();
+    assert_eq!(found(&[1, 2]).await, [2; 0]);
 }
 
 async fn systems_do_not_see_each_other(store: &dyn Store) {

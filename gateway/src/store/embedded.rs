@@ -15,7 +15,7 @@ use gateway_api::{ErrorBody, Status};
 use image_ref::{Digest, ImageRef, Kind, Version};
 use rusqlite::{Connection, OptionalExtension, Transaction, TransactionBehavior, params};
 
-use super::record::{Grant, Image, Moment, Pull, PullKey, Ticket};
+use super::record::{Content, Grant, Image, Moment, Pull, PullKey, Ticket};
 use super::{Claim, FAILURE_KEPT, Store, StoreError};
 use crate::config::SystemName;
 
@@ -122,6 +122,18 @@ impl Store for Embedded {
         self.read("list images", move |db| row::images(db, &system)).await
     }
 
+    async fn images_with_layers(
+        &self,
+        system: &SystemName,
+        diff_ids: &[Digest],
+    ) -> Result<Vec<Image>, StoreError> {
+        let (system, diff_ids) = (system.clone(), diff_ids.to_vec());
+        self.read("find images by their layers", move |db| {
+            row::images_with_layers(db, &system, &diff_ids)
+        })
+        .await
+    }
+
     async fn claim(
         &self,
         key: &PullKey,
@@ -210,7 +222,7 @@ impl Store for Embedded {
             let merged = Image::after_pull(known, &image, &grant);
             let now = Moment::now();
             row::put_image(db, &Image { pulled_at: now, ..merged.clone() })?;
-            row::put_tag(db, &system, &ticket.key.reference, &merged.digest, now)?;
+            row::put_tag(db, &system, &ticket.key.reference, &merged.digest, now, grant.by)?;
             row::image(db, &system, &merged.digest)?.ok_or_else(|| {
                 StoreError::Damaged { what: "image", value: merged.digest.to_string() }.into()
             })
@@ -270,6 +282,20 @@ impl Store for Embedded {
                 .filter(|(pull, _)| pull.status.is_running())
                 .map(|(pull, held)| (Ticket { key: pull.key.clone(), fence: held.fence }, pull))
                 .collect())
+        })
+        .await
+    }
+
+    async fn describe(
+        &self,
+        system: &SystemName,
+        digest: &Digest,
+        content: &Content,
+    ) -> Result<(), StoreError> {
+        let (system, digest, content) = (system.clone(), *digest, content.clone());
+        self.write("describe an image", move |db| match row::image(db, &system, &digest)? {
+            Some(image) => row::put_image(db, &Image { content, ..image }),
+            None => Ok(()),
         })
         .await
     }
@@ -369,6 +395,35 @@ mod tests {
         drop(Embedded::open(&path).unwrap());
         Connection::open(&path).unwrap().pragma_update(None, "user_version", 99).unwrap();
         assert!(matches!(Embedded::open(&path), Err(StoreError::Schema { found: 99, .. })));
+    }
+
+    #[tokio::test]
+    async fn a_file_of_the_first_version_is_brought_up_to_date_with_all_that_it_holds() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("store.sqlite");
+        let (system, digest) = (SystemName::try_from("c1".to_string()).unwrap(), [7; 32]);
+        let digest = Digest::from_bytes(digest);
+        let old = Connection::open(&path).unwrap();
+        old.execute_batch(file::FIRST_SCHEMA).unwrap();
+        old.pragma_update(None, "user_version", 1).unwrap();
+        let content = format!(
+            r#"{{"env":[],"entrypoint":[],"cmd":[],"workdir":"","labels":{{}},"created":null,"platform":"linux/amd64",
+                "source":"reg/app","resolved_digest":null,"layers":[{{"digest":"{digest}","size":9}}],"entries":1,
+                "size":4096,"made_by":"gantry"}}"#
+        );
+        old.execute(
+            "INSERT INTO images VALUES ('c1', ?1, 1000, 1, '[]', '[]', 5.0, 1.0, ?2)",
+            params![digest.to_string(), content],
+        )
+        .unwrap();
+        drop(old);
+        for _ in 0..2 {
+            let store = Embedded::open(&path).unwrap();
+            let kept = store.images(&system).await.unwrap();
+            assert_eq!((kept.len(), kept[0].content.layers[0].diff_id), (1, None));
+            let by_layer = store.images_with_layers(&system, &[digest]).await.unwrap();
+            assert_eq!(by_layer, [], "what its layers hold was not recorded");
+        }
     }
 
     #[test]

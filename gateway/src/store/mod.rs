@@ -15,7 +15,7 @@ use gateway_api::{ErrorBody, Status};
 use image_ref::{Digest, ImageRef};
 
 use crate::config::SystemName;
-use record::{Grant, Image, Pull, PullKey, Ticket};
+use record::{Content, Grant, Image, Pull, PullKey, Ticket};
 
 /// A store of images and pulls. Every change is durable when the call returns.
 #[async_trait]
@@ -29,6 +29,15 @@ pub trait Store: Send + Sync {
 
     /// Every image of a system, the latest first.
     async fn images(&self, system: &SystemName) -> Result<Vec<Image>, StoreError>;
+
+    /// The images of a system that have a layer of any of these contents, the latest first.
+    ///
+    /// An image whose layers' contents were not recorded is none of them.
+    async fn images_with_layers(
+        &self,
+        system: &SystemName,
+        diff_ids: &[Digest],
+    ) -> Result<Vec<Image>, StoreError>;
 
     /// Begins a pull, unless one with this key runs. A failed one is replaced, and one whose lease has ended.
     ///
@@ -85,6 +94,14 @@ pub trait Store: Send + Sync {
         reference: &ImageRef,
         digest: &Digest,
     ) -> Result<Option<Image>, StoreError>;
+
+    /// Replaces what is known of an image's content; nothing where there is no such image. Who may use it stays.
+    async fn describe(
+        &self,
+        system: &SystemName,
+        digest: &Digest,
+        content: &Content,
+    ) -> Result<(), StoreError>;
 
     /// Asks the store for a sign of life, by a read and a write.
     async fn check(&self) -> Result<(), StoreError>;

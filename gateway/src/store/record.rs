@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use gateway_api::{ErrorBody, LayerDetail, Status};
+use gateway_api::{ErrorBody, Status};
 use image_ref::{Access, Digest, ImageRef};
 use serde::{Deserialize, Serialize};
 
@@ -54,6 +54,8 @@ pub struct Tag {
     pub reference: ImageRef,
     /// When the registry was last asked what it points at.
     pub checked_at: Moment,
+    /// The user whose pull or import it is; unknown of those of earlier versions.
+    pub by: Option<u32>,
 }
 
 /// What an image holds and where it came from.
@@ -73,19 +75,54 @@ pub struct Content {
     pub created: Option<String>,
     /// `os/architecture`.
     pub platform: String,
-    /// Registry and repository.
+    /// Registry and repository; of an import, of what.
     pub source: String,
     /// The digest of the index or manifest that the reference named.
     pub resolved_digest: Option<Digest>,
     /// The layers, lowest first.
-    pub layers: Vec<LayerDetail>,
+    pub layers: Vec<Layer>,
+    /// How many of them were not downloaded but taken from images that were there.
+    #[serde(default)]
+    pub reused_layers: u64,
     /// Files, directories and links.
     pub entries: u64,
     /// Size of the published file in bytes.
     pub size: u64,
     /// What made the file.
     pub made_by: String,
+    /// With which options, as [`Conversion`] writes them; empty for an image of a version that did not say it.
+    ///
+    /// [`Conversion`]: crate::config::Conversion
+    #[serde(default)]
+    pub made_with: String,
 }
+
+/// One layer of an image.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Layer {
+    /// Digest of the blob.
+    pub digest: Digest,
+    /// Digest of the blob's content, the tar archive; unknown of images of earlier versions.
+    #[serde(default)]
+    pub diff_id: Option<Digest>,
+    /// Size of the blob in bytes.
+    pub size: u64,
+}
+
+impl Content {
+    /// What [`Self::source`] says of an image that was made of an uploaded file of this format.
+    pub fn imported_from(format: &str) -> String {
+        format!("{IMPORTED}{format}")
+    }
+
+    /// Tells whether the image was made of an uploaded file, and never pulled.
+    pub fn is_imported(&self) -> bool {
+        self.source.starts_with(IMPORTED)
+    }
+}
+
+/// No registry has such a name.
+const IMPORTED: &str = "import of ";
 
 impl Image {
     /// The image as it is after a pull: the one that is known with the grant merged in, or the new one.

@@ -11,6 +11,7 @@ use std::io::{BufRead, BufReader};
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
+use std::sync::OnceLock;
 use std::time::{Duration, Instant};
 
 use gateway_api::Payload;
@@ -80,6 +81,7 @@ impl Site {
         let mut config = json!({
             "Listen": "127.0.0.1:0",
             "StorePath": site.path("state/store.sqlite"),
+            "ConverterPath": converter(),
             "DefaultImageLocation": "reg",
             "Locations": { "reg": { "remotetype": "dockerv2", "url": site.registry.url() } },
             "Platforms": { "c1": {
@@ -107,6 +109,25 @@ impl Site {
         let mut command = as_user(uid);
         command.arg(env!("CARGO_BIN_EXE_gantry-gateway")).arg("--config").arg(self.config());
         command
+    }
+
+    /// The gateway's process id.
+    pub fn gateway_pid(&self) -> u32 {
+        self.gateway.as_ref().unwrap().child.id()
+    }
+
+    /// The process ids of the gateway's converters.
+    pub fn converters(&self) -> Vec<u32> {
+        let parent = format!("PPid:\t{}\n", self.gateway_pid());
+        std::fs::read_dir("/proc")
+            .unwrap()
+            .filter_map(|entry| entry.unwrap().file_name().to_str()?.parse().ok())
+            .filter(|pid: &u32| {
+                std::fs::read_to_string(format!("/proc/{pid}/status")).is_ok_and(|status| {
+                    status.starts_with("Name:\tgantry-convert\n") && status.contains(&parent)
+                })
+            })
+            .collect()
     }
 
     pub fn start_gateway(&mut self) {
@@ -254,6 +275,23 @@ pub fn running(record: &Value) -> bool {
 
 pub fn mode(path: &Path) -> u32 {
     std::fs::metadata(path).unwrap().permissions().mode() & 0o7777
+}
+
+/// The converter, which no test of this package builds, as it is now.
+fn converter() -> &'static Path {
+    static BUILT: OnceLock<PathBuf> = OnceLock::new();
+    BUILT.get_or_init(|| {
+        // Beside the gateway's program: `target/debug/` or `target/release/`.
+        let directory = Path::new(env!("CARGO_BIN_EXE_gantry-gateway")).parent().unwrap();
+        let mut build = Command::new(env!("CARGO"));
+        build.args(["build", "--quiet", "--package=converter", "--bin=gantry-convert"]);
+        build.arg("--target-dir").arg(directory.parent().unwrap());
+        if directory.ends_with("release") {
+            build.arg("--release");
+        }
+        assert!(build.status().unwrap().success(), "the converter cannot be built");
+        directory.join("gantry-convert")
+    })
 }
 
 fn as_user(uid: u32) -> Command {

@@ -35,6 +35,8 @@ struct Content {
     layers: HashSet<String>,
     /// How often each blob was fetched.
     fetched: HashMap<String, usize>,
+    /// Says that it has every blob, to who only looks whether it may be read.
+    pretending: bool,
     resolved: usize,
     /// Layers stop in their middle while this is set.
     held: bool,
@@ -43,6 +45,9 @@ struct Content {
 }
 
 type Shared = Arc<Mutex<Content>>;
+
+/// A layer: names and contents.
+pub type Files<'a> = &'a [(&'a str, &'a [u8])];
 
 impl Registry {
     pub fn start() -> Self {
@@ -67,27 +72,43 @@ impl Registry {
     }
 
     /// Puts an image with one layer of these files there; returns its manifest's hexadecimal digest.
-    pub fn push(&self, repository: &str, tag: &str, files: &[(&str, &[u8])]) -> String {
-        let tar = tar(files);
-        let mut gzip = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
-        gzip.write_all(&tar).unwrap();
-        let layer = gzip.finish().unwrap();
+    pub fn push(&self, repository: &str, tag: &str, files: Files<'_>) -> String {
+        self.push_image(repository, tag, &[files])
+    }
+
+    /// Puts an image with a layer of each of these lists of files there; returns its manifest's hexadecimal digest.
+    pub fn push_image(&self, repository: &str, tag: &str, layers: &[Files<'_>]) -> String {
+        let tars: Vec<_> = layers.iter().map(|files| tar(files)).collect();
+        let layers: Vec<_> = tars.iter().map(|tar| gzip(tar)).collect();
         let config = json!({
             "architecture": "amd64", "os": "linux", "created": "2026-01-02T03:04:05Z",
-            "config": { "Env": ["PATH=/bin", "EVIL=1\nUSERACL: 0"], "Cmd": ["sh"], "WorkingDir": "/w", "Labels": { "l": "v" } },
-            "rootfs": { "type": "layers", "diff_ids": [digest(&tar)] }
+            "config": {
+                "Env": ["PATH=/bin", "EVIL=1\nUSERACL: 0"], "Cmd": ["sh"], "WorkingDir": "/w", "Labels": { "l": "v" }
+            },
+            "rootfs": { "type": "layers", "diff_ids": tars.iter().map(|tar| digest(tar)).collect::<Vec<_>>() }
         })
         .to_string();
+        self.put(repository, tag, layers, config)
+    }
+
+    fn put(&self, repository: &str, tag: &str, layers: Vec<Vec<u8>>, config: String) -> String {
+        let described = layers.iter().map(|layer| {
+            let kind = "application/vnd.oci.image.layer.v1.tar+gzip";
+            json!({ "mediaType": kind, "digest": digest(layer), "size": layer.len() })
+        });
         let manifest = json!({
             "schemaVersion": 2, "mediaType": MANIFEST,
-            "config": { "mediaType": "application/vnd.oci.image.config.v1+json", "digest": digest(config.as_bytes()), "size": config.len() },
-            "layers": [{ "mediaType": "application/vnd.oci.image.layer.v1.tar+gzip", "digest": digest(&layer), "size": layer.len() }]
+            "config": {
+                "mediaType": "application/vnd.oci.image.config.v1+json",
+                "digest": digest(config.as_bytes()), "size": config.len()
+            },
+            "layers": described.collect::<Vec<_>>()
         })
         .to_string();
         let name = digest(manifest.as_bytes());
         let mut state = self.state.lock().unwrap();
-        state.layers.insert(digest(&layer));
-        for blob in [layer, config.into_bytes()] {
+        state.layers.extend(layers.iter().map(|layer| digest(layer)));
+        for blob in layers.into_iter().chain([config.into_bytes()]) {
             state.blobs.insert(digest(&blob), blob.into());
         }
         for version in [tag, &name] {
@@ -95,6 +116,18 @@ impl Registry {
             state.manifests.insert(key, manifest.clone().into());
         }
         name.trim_start_matches("sha256:").to_string()
+    }
+
+    /// Takes the manifests and configurations of another registry's repository, not its layers, which this one only
+    /// says to have.
+    pub fn pretend_to_have(&self, other: &Self, repository: &str) {
+        let theirs = other.state.lock().unwrap();
+        let mut state = self.state.lock().unwrap();
+        state.pretending = true;
+        let manifests = theirs.manifests.iter().filter(|((name, _), _)| name == repository);
+        state.manifests.extend(manifests.map(|(key, bytes)| (key.clone(), bytes.clone())));
+        let configs = theirs.blobs.iter().filter(|(name, _)| !theirs.layers.contains(*name));
+        state.blobs.extend(configs.map(|(name, bytes)| (name.clone(), bytes.clone())));
     }
 
     /// Lets only `bob` with the password `secret` read a repository.
@@ -119,6 +152,17 @@ impl Registry {
     /// The most often that a blob was fetched.
     pub fn most_fetched(&self) -> usize {
         self.state.lock().unwrap().fetched.values().copied().max().unwrap_or(0)
+    }
+
+    /// Takes the layer of these files away.
+    pub fn forget(&self, files: Files<'_>) {
+        self.state.lock().unwrap().blobs.remove(&digest(&gzip(&tar(files))));
+    }
+
+    /// How often the layer of these files was fetched, not counting who only looked whether it may be read.
+    pub fn fetched(&self, files: Files<'_>) -> usize {
+        let layer = digest(&gzip(&tar(files)));
+        self.state.lock().unwrap().fetched.get(&layer).copied().unwrap_or(0)
     }
 
     pub fn resolved(&self) -> usize {
@@ -163,6 +207,8 @@ async fn serve(
     // Who only looks whether it may be read does not download it.
     if headers.get("range").is_none_or(|range| range != "bytes=0-0") {
         *content.fetched.entry(name.to_string()).or_default() += 1;
+    } else if content.pretending {
+        return (StatusCode::PARTIAL_CONTENT, "x").into_response();
     }
     let Some(blob) = content.blobs.get(name).cloned() else {
         return StatusCode::NOT_FOUND.into_response();
@@ -203,7 +249,13 @@ fn slowly(state: Shared, layer: bool, bytes: Bytes) -> Response {
     (headers, Body::from_stream(parts)).into_response()
 }
 
-fn tar(files: &[(&str, &[u8])]) -> Vec<u8> {
+fn gzip(bytes: &[u8]) -> Vec<u8> {
+    let mut gzip = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
+    gzip.write_all(bytes).unwrap();
+    gzip.finish().unwrap()
+}
+
+fn tar(files: Files<'_>) -> Vec<u8> {
     let mut tar = tar::Builder::new(Vec::new());
     for (name, bytes) in files {
         let mut header = tar::Header::new_gnu();

@@ -81,14 +81,19 @@ pub(super) fn migrate(connection: &Connection, path: &Path) -> Result<(), StoreE
     let failed = |source| database_error("make the tables", source);
     let found: i64 =
         connection.pragma_query_value(None, "user_version", |row| row.get(0)).map_err(failed)?;
-    match found {
-        SCHEMA_VERSION => Ok(()),
-        0 => connection
-            .execute_batch(&format!(
-                "BEGIN IMMEDIATE; {SCHEMA} PRAGMA user_version = {SCHEMA_VERSION}; COMMIT;"
-            ))
-            .map_err(failed),
-        found => Err(StoreError::Schema { path: path.to_path_buf(), found, known: SCHEMA_VERSION }),
+    let known = i64::try_from(SCHEMAS.len()).unwrap_or(i64::MAX);
+    let missing = usize::try_from(found).ok().and_then(|found| SCHEMAS.get(found..));
+    match missing {
+        Some([]) => Ok(()),
+        Some(steps) => {
+            let steps = steps.concat();
+            connection
+                .execute_batch(&format!(
+                    "BEGIN IMMEDIATE; {steps} PRAGMA user_version = {known}; COMMIT;"
+                ))
+                .map_err(failed)
+        }
+        None => Err(StoreError::Schema { path: path.to_path_buf(), found, known }),
     }
 }
 
@@ -100,9 +105,10 @@ pub(super) fn database_error(operation: &'static str, source: rusqlite::Error) -
     }
 }
 
-const SCHEMA_VERSION: i64 = 1;
+/// What makes a file of each version from one of the version before; the first makes it from an empty file.
+const SCHEMAS: &[&str] = &[FIRST_SCHEMA, LAYERS_SCHEMA, GIVERS_SCHEMA];
 
-const SCHEMA: &str = "
+pub(super) const FIRST_SCHEMA: &str = "
     CREATE TABLE images (
         system TEXT NOT NULL, digest TEXT NOT NULL, owner INTEGER NOT NULL, public INTEGER NOT NULL,
         uids TEXT NOT NULL, gids TEXT NOT NULL, pulled_at REAL NOT NULL, pull_seconds REAL NOT NULL,
@@ -122,6 +128,21 @@ const SCHEMA: &str = "
     ) STRICT;
     CREATE TABLE gateway (alive_at REAL NOT NULL, fence INTEGER NOT NULL) STRICT;
     INSERT INTO gateway VALUES (0.0, 0);
+";
+
+/// Which images have which contents as layers; filled as images are recorded.
+const LAYERS_SCHEMA: &str = "
+    CREATE TABLE image_layers (
+        system TEXT NOT NULL, diff_id TEXT NOT NULL, digest TEXT NOT NULL,
+        PRIMARY KEY (system, diff_id, digest),
+        FOREIGN KEY (system, digest) REFERENCES images (system, digest) ON DELETE CASCADE
+    ) STRICT, WITHOUT ROWID;
+    CREATE INDEX layers_of_an_image ON image_layers (system, digest);
+";
+
+/// Who gave a tag; unknown of tags of earlier versions.
+const GIVERS_SCHEMA: &str = "
+    ALTER TABLE tags ADD COLUMN by_uid INTEGER;
 ";
 
 /// Magic numbers from statfs(2), and those of Lustre, GPFS, Ceph, BeeGFS and WekaFS from their sources.

@@ -24,7 +24,7 @@ pub(super) fn image(
         .optional()?;
     let Some(mut image) = found.transpose()? else { return Ok(None) };
     let mut select = db.prepare_cached(
-        "SELECT reference, checked_at, digest FROM tags WHERE system = ?1 AND digest = ?2 ORDER BY reference",
+        "SELECT reference, checked_at, digest, by_uid FROM tags WHERE system = ?1 AND digest = ?2 ORDER BY reference",
     )?;
     let tags =
         select.query_map(params![system.as_str(), digest.to_string()], |row| Ok(parse_tag(row)))?;
@@ -39,13 +39,39 @@ pub(super) fn images(db: &Connection, system: &SystemName) -> Result<Vec<Image>,
         "{IMAGE_COLUMNS} WHERE system = ?1 ORDER BY pulled_at DESC, digest"
     ))?;
     let rows = select.query_map([system.as_str()], |row| Ok(parse_image(row)))?;
-    let mut images = rows.map(|row| row?).collect::<Result<Vec<Image>, Failure>>()?;
+    let images = rows.map(|row| row?).collect::<Result<Vec<Image>, Failure>>()?;
+    with_tags(db, system, images)
+}
+
+pub(super) fn images_with_layers(
+    db: &Connection,
+    system: &SystemName,
+    diff_ids: &[Digest],
+) -> Result<Vec<Image>, Failure> {
+    let mut select = db.prepare_cached(&format!(
+        "{IMAGE_COLUMNS} WHERE system = ?1 AND digest IN (
+             SELECT digest FROM image_layers
+             WHERE system = ?1 AND diff_id IN (SELECT value FROM json_each(?2)))
+         ORDER BY pulled_at DESC, digest"
+    ))?;
+    let diff_ids = to_json("list of digests", diff_ids)?;
+    let rows = select.query_map(params![system.as_str(), diff_ids], |row| Ok(parse_image(row)))?;
+    let images = rows.map(|row| row?).collect::<Result<Vec<Image>, Failure>>()?;
+    with_tags(db, system, images)
+}
+
+/// Adds to images of one system what they are called.
+fn with_tags(
+    db: &Connection,
+    system: &SystemName,
+    mut images: Vec<Image>,
+) -> Result<Vec<Image>, Failure> {
     let mut places = std::collections::HashMap::new();
     for (place, image) in images.iter().enumerate() {
         places.insert(image.digest, place);
     }
     let mut select = db.prepare_cached(
-        "SELECT reference, checked_at, digest FROM tags WHERE system = ?1 ORDER BY reference",
+        "SELECT reference, checked_at, digest, by_uid FROM tags WHERE system = ?1 ORDER BY reference",
     )?;
     for tag in select.query_map([system.as_str()], |row| Ok(parse_tag(row)))? {
         let (digest, tag) = tag??;
@@ -90,6 +116,22 @@ pub(super) fn put_image(db: &Connection, image: &Image) -> Result<(), Failure> {
             to_json("image content", &image.content)?
         ],
     )?;
+    put_layers(db, image)
+}
+
+/// Records the contents of an image's layers in place of those that were recorded, to be found by.
+fn put_layers(db: &Connection, image: &Image) -> Result<(), Failure> {
+    let (system, digest) = (image.system.as_str(), image.digest.to_string());
+    db.execute(
+        "DELETE FROM image_layers WHERE system = ?1 AND digest = ?2",
+        params![system, digest],
+    )?;
+    let mut insert = db.prepare_cached(
+        "INSERT OR IGNORE INTO image_layers (system, diff_id, digest) VALUES (?1, ?2, ?3)",
+    )?;
+    for diff_id in image.content.layers.iter().filter_map(|layer| layer.diff_id) {
+        insert.execute(params![system, diff_id.to_string(), digest])?;
+    }
     Ok(())
 }
 
@@ -99,11 +141,12 @@ pub(super) fn put_tag(
     reference: &ImageRef,
     digest: &Digest,
     checked_at: Moment,
+    by: u32,
 ) -> Result<(), Failure> {
     db.execute(
-        "INSERT INTO tags (system, reference, digest, checked_at) VALUES (?1, ?2, ?3, ?4)
-         ON CONFLICT (system, reference) DO UPDATE SET digest = ?3, checked_at = ?4",
-        params![system.as_str(), reference.to_string(), digest.to_string(), checked_at.0],
+        "INSERT INTO tags (system, reference, digest, checked_at, by_uid) VALUES (?1, ?2, ?3, ?4, ?5)
+         ON CONFLICT (system, reference) DO UPDATE SET digest = ?3, checked_at = ?4, by_uid = ?5",
+        params![system.as_str(), reference.to_string(), digest.to_string(), checked_at.0, by],
     )?;
     Ok(())
 }
@@ -120,7 +163,7 @@ pub(super) fn remove_tag(
     Ok(())
 }
 
-/// Removes an image; its tags go with it by the foreign key.
+/// Removes an image; its tags and layers go with it by the foreign keys.
 pub(super) fn remove_image(
     db: &Connection,
     system: &SystemName,
@@ -204,8 +247,11 @@ fn parse_image(row: &Row<'_>) -> Result<Image, Failure> {
 }
 
 fn parse_tag(row: &Row<'_>) -> Result<(Digest, Tag), Failure> {
-    let tag =
-        Tag { reference: parse_text("reference", row.get(0)?)?, checked_at: Moment(row.get(1)?) };
+    let tag = Tag {
+        reference: parse_text("reference", row.get(0)?)?,
+        checked_at: Moment(row.get(1)?),
+        by: row.get(3)?,
+    };
     Ok((parse_text("digest", row.get(2)?)?, tag))
 }
 
