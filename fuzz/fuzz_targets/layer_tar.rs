@@ -14,7 +14,7 @@ struct Unwatched;
 
 impl Progress for Unwatched {
     fn layer(&self, _: usize, _: u64) {}
-    fn layer_done(&self, _: usize) {}
+    fn layer_done(&self, _: usize, _: bool) {}
     fn written(&self, _: u64) {}
 }
 
@@ -43,7 +43,7 @@ fuzz_target!(|bytes: &[u8]| {
     let limits = Limits { entries: 1000, expanded_bytes: 8 << 20, ..Limits::default() };
     let options = Options { limits, workers: 1, readers: 1, ..Options::default() };
     let out = tempfile::tempfile().expect("a temporary file can be made");
-    match convert(vec![layer(lower), layer(upper)], &out, &options, &Unwatched) {
+    match convert(vec![layer(lower), layer(upper)], Vec::new(), &out, &options, &Unwatched) {
         Ok(summary) => {
             assert_eq!(&magic(&out), b"hsqs");
             assert_eq!(summary.bytes % 4096, 0);

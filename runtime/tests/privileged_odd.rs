@@ -92,6 +92,47 @@ fn binds_that_nobody_asked_for_never_refuse_an_image() {
 }
 
 #[test]
+fn privileged_c15_an_image_whose_own_places_are_links_or_files_is_refused_or_stays_inside() {
+    on_stage(|stage| {
+        directory("/srv/outside", 0, 0o755);
+        file("/srv/outside/of-the-host", b"", 0, 0o644);
+        let kinds: [(&str, Option<&str>); 4] = [
+            ("inside", Some("/opt")),
+            ("climbing", Some("../../../../../srv/outside")),
+            ("ring", Some("ring")),
+            ("file", None),
+        ];
+        for place in ["etc", "proc", "sys", "dev", "tmp"] {
+            for (kind, target) in kinds {
+                let image = make_image(&format!("{place}-{kind}"), &|tree| {
+                    let path = tree.join(place);
+                    fs::remove_dir_all(&path).unwrap();
+                    match target {
+                        Some("ring") => symlink(place, &path).unwrap(),
+                        Some(target) => symlink(target, &path).unwrap(),
+                        None => fs::write(&path, "of the image").unwrap(),
+                    }
+                });
+                stage.publish(&image, Access::Public);
+                let before = mounts();
+                // What it leads to is in the image, where nothing of the host is and the host's own trees are true.
+                let look = "ls -d /srv/outside/of-the-host /etc/of-the-host /tmp/of-the-host 2>&- \
+                    || test -r /proc/self/status -a -d /sys/kernel -a -c /dev/null && echo whole";
+                let ran = stage.run(&[PASSWD, GROUP], &["sh", "-c", look]);
+                let refused = format!("cannot mount on /{place} in the image");
+                match ran.code {
+                    Some(125) => assert!(ran.err.contains(&refused), "{place} {kind}: {ran:?}"),
+                    _ => assert_eq!(ran.out, "whole\n", "{place} {kind}: {ran:?}"),
+                }
+                assert_eq!(mounts(), before);
+                let left: Vec<_> = fs::read_dir("/srv/outside").unwrap().collect();
+                assert_eq!(left.len(), 1, "{place} {kind}: {left:?}");
+            }
+        }
+    });
+}
+
+#[test]
 fn a_volume_that_was_asked_for_and_has_no_place_is_refused() {
     on_stage(|stage| {
         let crowd = make_image("crowded", &|tree| {

@@ -97,6 +97,23 @@ impl Gateway {
         Ok(())
     }
 
+    /// Forgets every image, as a gateway that was never used.
+    ///
+    /// # Errors
+    /// Where it runs, or a file cannot be removed.
+    pub fn forget(&self) -> Result<()> {
+        ensure!(self.daemon.is_none(), "the gateway is running");
+        for directory in [HOME, IMAGES] {
+            for entry in fs::read_dir(directory)? {
+                let path = entry?.path();
+                let removed =
+                    if path.is_dir() { fs::remove_dir_all(&path) } else { fs::remove_file(&path) };
+                removed.with_context(|| format!("cannot remove {}", path.display()))?;
+            }
+        }
+        Ok(())
+    }
+
     /// Its process id while it runs.
     pub fn pid(&self) -> Option<Pid> {
         self.daemon.as_ref().map(Daemon::pid)
