@@ -155,9 +155,11 @@ impl Site {
         let restarted = SystemTime::now();
         self.gateway.resume()?;
         self.check_published()?;
-        for (name, changed) in partial()? {
-            ensure!(changed >= restarted, "{name} was left in the making by the killed gateway");
-        }
+        // It listens before it clears away, so that a second gateway by mistake removes nothing.
+        wait::until("what the killed gateway left in the making to be gone", wait::START, || {
+            let mut left = partial()?.into_iter();
+            Ok((!left.any(|(_, changed)| changed < restarted)).then_some(()))
+        })?;
         // One that the gateway has answered waits for the image; one that never reached it has failed.
         wait::until("the end of the client", wait::JOB, || Ok(client.try_wait()?))?;
         Ok((cut, making))
