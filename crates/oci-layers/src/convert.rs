@@ -148,13 +148,14 @@ pub fn convert(
         progress,
     };
     let committed = thread::scope(|scope| {
+        // Before there are threads: where one cannot be had, the others must not be waited for.
+        let _guard = EndOnPanic(&pipeline);
         for _ in 0..options.workers.max(1) {
             scope.spawn(|| stack.encode_blocks());
         }
         for _ in 0..options.readers.max(1) {
             scope.spawn(|| stack.read_layers());
         }
-        let _guard = EndOnPanic(&pipeline);
         let committed = stack.commit_layers(scope, out);
         pipeline.end();
         committed
@@ -307,12 +308,16 @@ impl Stack<'_> {
         layer: usize,
         image: &mut Image<'env>,
     ) -> Result<bool, ConvertError> {
-        let over = |limit| self.layer_error(layer, LayerError::Limit(limit));
         for found in self.found.get(layer).into_iter().flatten() {
-            // Before anything is decoded: what that takes is in proportion to the counts.
-            self.usage.check_layer(found.counts()).map_err(over)?;
+            // Before anything is decoded: what that takes is in proportion to the counts. The source only claims them: a
+            // layer that truly has so much is refused when it is read.
+            if self.usage.check_layer(found.counts()).is_err() {
+                continue;
+            }
             let Some(reusable) = found.load(&image.mask, self.options) else { continue };
-            self.usage.add_layer(found.counts()).map_err(over)?;
+            if !self.usage.add_layer(found.counts()) {
+                continue;
+            }
             let (places, contents) =
                 reusable.commit(&mut image.writer).map_err(ConvertError::Image)?;
             image.reused.layers += 1;

@@ -166,13 +166,25 @@ impl<'a> Usage<'a> {
         check(Limit::ExpandedBytes, expanded, limits.expanded_bytes)
     }
 
-    /// Counts a layer that is not read again.
-    pub(crate) fn add_layer(&self, counts: Counts) -> Result<(), LimitExceeded> {
+    /// Counts a layer that is not read again; `false`, and nothing counted, if that would be too much.
+    pub(crate) fn add_layer(&self, counts: Counts) -> bool {
         let limits = self.limits;
-        check(Limit::Entries, add(&self.entries, counts.entries), limits.entries)?;
-        check(Limit::FileBytes, add(&self.files, counts.file_bytes), limits.file_bytes)?;
-        let expanded = add(&self.expanded, counts.expanded_bytes);
-        check(Limit::ExpandedBytes, expanded, limits.expanded_bytes)
+        let parts = [
+            (&self.entries, counts.entries, limits.entries),
+            (&self.files, counts.file_bytes, limits.file_bytes),
+            (&self.expanded, counts.expanded_bytes, limits.expanded_bytes),
+        ];
+        for (place, (counter, more, allowed)) in parts.into_iter().enumerate() {
+            let within = |old: u64| old.checked_add(more).filter(|sum| *sum <= allowed);
+            if counter.fetch_update(Ordering::Relaxed, Ordering::Relaxed, within).is_err() {
+                // What was counted is taken back: the layer is going to be read, and counted then.
+                for (counter, counted, _) in parts.into_iter().take(place) {
+                    counter.fetch_sub(counted, Ordering::Relaxed);
+                }
+                return false;
+            }
+        }
+        true
     }
 
     /// Counts one entry whose name and link target have so many bytes.
@@ -236,6 +248,21 @@ mod tests {
         let error = usage.add_file(u64::MAX - 2).unwrap_err();
         assert_eq!(error.limit, Limit::FileBytes);
         assert!(usage.add_file(0).is_err(), "the sum stays over the limit");
+    }
+
+    #[test]
+    fn a_layer_that_would_be_too_much_is_not_counted_at_all() {
+        let limits =
+            Limits { entries: 10, file_bytes: 20, expanded_bytes: 30, ..Limits::default() };
+        let usage = Usage::new(&limits);
+        let counts =
+            |entries, file_bytes, expanded_bytes| Counts { entries, file_bytes, expanded_bytes };
+        assert!(usage.add_layer(counts(4, 4, 4)));
+        for more in [counts(7, 1, 1), counts(1, 17, 1), counts(1, 1, 27), counts(1, 1, u64::MAX)] {
+            assert!(!usage.add_layer(more), "{more:?}");
+            assert_eq!(usage.counts(), counts(4, 4, 4), "{more:?}");
+        }
+        assert!(usage.add_layer(counts(6, 16, 26)));
     }
 
     #[test]

@@ -277,6 +277,44 @@ fn limits_count_what_is_not_read() {
     assert_eq!(limit_of(&at(short(), vec![source.open()]).err().unwrap()), Limit::NameBytes);
 }
 
+/// An image whose index says, in due form, that its lowest layer has other counts.
+fn claiming(made: &Made, counts: [u64; 3]) -> File {
+    let mut bytes = made.bytes();
+    let foot = bytes.len() - 128;
+    let list = u64::from_le_bytes(bytes[foot + 32..foot + 40].try_into().unwrap()) as usize;
+    let layers = u64::from_le_bytes(bytes[foot + 16..foot + 24].try_into().unwrap()) as usize;
+    for (place, count) in counts.into_iter().enumerate() {
+        bytes[list + 72 + 8 * place..][..8].copy_from_slice(&count.to_le_bytes());
+    }
+    let mut hash = blake3::Hasher::new();
+    hash.update(&bytes[foot..foot + 72]).update(&bytes[list..list + 216 * layers]);
+    bytes[foot + 72..foot + 104].copy_from_slice(hash.finalize().as_bytes());
+    let file = tempfile::tempfile().unwrap();
+    file.write_all_at(&bytes, 0).unwrap();
+    file
+}
+
+#[test]
+fn a_source_that_claims_more_than_a_limit_allows_is_passed_over() {
+    let (base, new) = (base(), top("new"));
+    let (source, cold) = (make(&[&base], &[]), make(&[&base, &new], &[]));
+    let honest = [9, 629_005, base.len() as u64];
+    let warm = make_with(gzipped(&[&base, &new]), vec![claiming(&source, honest)], &options());
+    assert_eq!(warm.unwrap().reused, [0], "it is in due form");
+    for place in 0..3 {
+        let lying = || {
+            let mut counts = honest;
+            counts[place] = u64::MAX;
+            claiming(&source, counts)
+        };
+        for (sources, reused) in [(vec![lying()], &[][..]), (vec![lying(), source.open()], &[0])] {
+            let made = make_with(gzipped(&[&base, &new]), sources, &options()).unwrap();
+            assert_eq!(made.reused, reused);
+            assert!(made.bytes() == cold.bytes());
+        }
+    }
+}
+
 #[test]
 fn whatever_byte_of_the_index_is_damaged_the_image_is_the_same() {
     let tars = [&base()[..], &top("app")];
