@@ -3,7 +3,10 @@
 use std::fs::File;
 use std::sync::Arc;
 
-use converter_api::{Answer, Converted, Failure, FailureKind, Import, Plan, PlannedLayer, Reply};
+use converter_api::{
+    Answer, ChannelError, Converted, Failure, FailureKind, Import, MESSAGE_LIMIT, Plan,
+    PlannedLayer, Reply,
+};
 use image_ref::Platform;
 use oci_archives::{ArchiveError, ErrorKind, LayerCompression, Planned, Wanted};
 use oci_layers::{Compression, Layer, Options};
@@ -31,9 +34,14 @@ pub(crate) fn run(
     let expanded_bytes = request.options.expanded_bytes;
     let wanted = Wanted { platform, image: request.image.clone(), expanded_bytes };
     let planned = oci_archives::plan(upload, &wanted).map_err(|error| archive_failure(&error))?;
-    let answer = conversation
-        .ask(&Reply::Planned(plan(&planned)))
-        .map_err(|error| Failure::new(FailureKind::Internal, &error))?;
+    let plan = plan(&planned);
+    let answer = conversation.ask(&Reply::Planned(plan.clone())).map_err(|error| {
+        let cause = error.get_ref().and_then(|cause| cause.downcast_ref());
+        match cause {
+            Some(ChannelError::TooLong) => too_large(&plan),
+            _ => Failure::new(FailureKind::Internal, &error),
+        }
+    })?;
     let (Answer::Go { .. }, sources) = answer else {
         let text = "the gateway answered something else than was asked";
         return Err(failure(FailureKind::Internal, text));
@@ -62,6 +70,25 @@ fn plan(planned: &Planned) -> Plan {
         platform: config.platform.to_string(),
         layers: layers.collect(),
     }
+}
+
+/// Says what of an image makes it more than the gateway can be told.
+fn too_large(plan: &Plan) -> Failure {
+    let length = |texts: &[String]| texts.iter().map(String::len).sum::<usize>();
+    let labels = plan.labels.iter().map(|(name, value)| name.len() + value.len()).sum();
+    let parts = [
+        ("environment", length(&plan.env)),
+        ("entrypoint", length(&plan.entrypoint)),
+        ("command", length(&plan.cmd)),
+        ("working directory", plan.workdir.len()),
+        ("labels", labels),
+    ];
+    let (part, bytes) = parts.into_iter().max_by_key(|(_, bytes)| *bytes).unwrap_or_default();
+    let text = format!(
+        "its configuration is too large, above all its {part} with {bytes} bytes: with the list of layers it may have \
+         {MESSAGE_LIMIT} bytes of JSON"
+    );
+    failure(FailureKind::Limit, text)
 }
 
 /// Of a squashfs the conversion reads the tar archive that is made of it: that has digests of its own.

@@ -1,15 +1,17 @@
 //! The gateway put together: the only place that picks a store and knows every part.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::path::Path;
 use std::sync::Arc;
 
+use image_ref::{Digest, image_file};
 use nix::unistd::{AccessFlags, access};
 use tracing::{info, warn};
 
 use crate::config::{self, Config};
 use crate::http::HealthCache;
-use crate::image_dir::ImageDirError;
+use crate::image_dir::{ImageDir, ImageDirError};
 use crate::pull::child::Converter;
 use crate::pull::error::chain;
 use crate::pull::queue::Queue;
@@ -104,6 +106,37 @@ impl App {
             let count = system.dir.clean()?;
             if count > 0 {
                 info!(system = %name, count, "removed unfinished files from {}", system.dir.path().display());
+            }
+        }
+        Ok(())
+    }
+
+    /// Says which image files no record speaks of, and leaves them alone: in a directory that is shared they may be another
+    /// gateway's, and after the loss of a store nothing but they is left. To be called once, before anything is pulled.
+    ///
+    /// # Errors
+    /// [`StartError`] where store or directory cannot be asked.
+    pub async fn report_unrecorded(&self) -> Result<(), StartError> {
+        // Several systems may have the same directory.
+        let mut recorded: BTreeMap<&Path, BTreeSet<Digest>> = BTreeMap::new();
+        for (name, system) in &self.systems {
+            let images = self.store.images(name).await?;
+            let known = recorded.entry(system.dir.path()).or_default();
+            known.extend(images.iter().map(|image| image.digest));
+        }
+        let directories: BTreeMap<&Path, &ImageDir> =
+            self.systems.values().map(|system| (system.dir.path(), &*system.dir)).collect();
+        for (path, dir) in directories {
+            let known = recorded.remove(path).unwrap_or_default();
+            let mut files = dir.images()?;
+            files.retain(|digest| !known.contains(digest));
+            if let Some(first) = files.iter().min() {
+                warn!(
+                    "{} has {} image files that no record of this gateway speaks of, the first of them {}; they are left alone",
+                    path.display(),
+                    files.len(),
+                    image_file(first)
+                );
             }
         }
         Ok(())

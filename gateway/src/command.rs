@@ -80,6 +80,7 @@ async fn serve_until_told(config: &Config) -> anyhow::Result<()> {
         .await
         .map_err(|(address, why)| anyhow::anyhow!("cannot listen on {address}: {why}"))?;
     app.clean().context("cannot start")?;
+    app.report_unrecorded().await.context("cannot start")?;
     app.report_sandbox();
     for listener in &listeners {
         info!("listens on {}", listener.local_addr()?);

@@ -6,7 +6,7 @@
 mod meta;
 
 use std::fs::{DirBuilder, File, OpenOptions, Permissions};
-use std::io::{self, Seek, Write};
+use std::io::{self, Write};
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt, PermissionsExt, symlink};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -42,15 +42,6 @@ impl Partial {
     /// [`ImageDirError`] where that fails.
     pub fn reader(&self) -> Result<File, ImageDirError> {
         File::open(&self.path).map_err(|source| failed("open", &self.path, source))
-    }
-
-    /// Makes it empty again.
-    ///
-    /// # Errors
-    /// [`ImageDirError`] where that fails.
-    pub fn empty(&self) -> Result<(), ImageDirError> {
-        let empty = self.file.set_len(0).and_then(|()| (&self.file).rewind());
-        empty.map_err(|source| failed("empty", &self.path, source))
     }
 }
 
@@ -251,7 +242,10 @@ impl ImageDir {
         let facts = file.metadata().map_err(|source| failed("examine", &path, source))?;
         let sidecar = self.root.join(sidecar_file(digest));
         let changed = |facts: &std::fs::Metadata| (facts.mtime(), facts.mtime_nsec());
-        // The sidecar is written after the image.
+        // The sidecar is written after the image. Times come from a clock that moves in ticks of 1 to 10 ms (see
+        // `CLOCK_REALTIME_COARSE` in clock_gettime(2)): the same time is that of a publication, and a change within its
+        // tick is not seen. This finds what happened to a file later, by mistake or by a failing disk; it is no defence
+        // against who may write it, who can set its times as well.
         let described = match std::fs::symlink_metadata(&sidecar) {
             Ok(sidecar) => changed(&sidecar),
             Err(err) if err.kind() == io::ErrorKind::NotFound => return Ok(None),
@@ -259,6 +253,25 @@ impl ImageDir {
         };
         let whole = facts.is_file() && facts.len() == size && changed(&facts) <= described;
         Ok(whole.then_some(file))
+    }
+
+    /// The images whose files are there, whoever put them there; by name alone.
+    ///
+    /// # Errors
+    /// [`ImageDirError`] where the directory cannot be listed.
+    pub fn images(&self) -> Result<Vec<Digest>, ImageDirError> {
+        let list = |source| failed("list", &self.root, source);
+        let digest_of = |name: &str| {
+            let (hex, _) = name.split_once('.')?;
+            let digest: Digest = format!("sha256:{hex}").parse().ok()?;
+            (name == image_file(&digest)).then_some(digest)
+        };
+        let mut images = Vec::new();
+        for entry in std::fs::read_dir(&self.root).map_err(list)? {
+            let name = entry.map_err(list)?.file_name();
+            images.extend(name.to_str().and_then(digest_of));
+        }
+        Ok(images)
     }
 
     /// Removes an image; one that is not there is no error. Nodes that have it mounted keep it until they let go.

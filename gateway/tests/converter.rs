@@ -15,30 +15,6 @@ fn push(site: &Site, repository: &str) -> String {
     site.registry.push(repository, "1", &[("bin/app", repository.as_bytes())])
 }
 
-/// Has the gateway run this script where it would run the converter, whose path is `$CONVERTER`.
-fn site_with_script(body: &str) -> Site {
-    Site::with(|config| {
-        let state = Path::new(config["StorePath"].as_str().unwrap()).parent().unwrap();
-        let path = state.join("converter");
-        let (real, images) =
-            (&config["ConverterPath"], &config["Platforms"]["c1"]["local"]["imageDir"]);
-        let text = format!(
-            "#!/bin/sh\nCONVERTER={}\nIMAGES={}\nSTATE={}\n{body}\n",
-            real.as_str().unwrap(),
-            images.as_str().unwrap(),
-            state.display()
-        );
-        // Written by another process: a file that a child of this one has open for writing cannot be executed.
-        let mut shell = Command::new("sh");
-        shell
-            .args(["-c", "printf %s \"$2\" > \"$1\"; chmod 755 \"$1\"", "sh"])
-            .arg(&path)
-            .arg(text);
-        assert!(shell.status().unwrap().success());
-        config["ConverterPath"] = json!(path);
-    })
-}
-
 fn kill(pid: u32) {
     assert!(Command::new("kill").args(["-KILL", &pid.to_string()]).status().unwrap().success());
 }
@@ -100,7 +76,7 @@ fn converters_end_with_their_gateway_however_it_ends() {
 #[test]
 fn an_image_that_the_examination_refuses_is_not_published() {
     // Before the second child begins, a byte of the file that the first one wrote is changed behind its back.
-    let site = site_with_script(
+    let site = Site::with_script(
         "if [ \"$1\" = --parent ]; then\n\
          if [ -e $STATE/second ]; then\n\
          for file in $IMAGES/.partial/*; do printf '\\377' | dd of=$file bs=1 seek=5 conv=notrunc 2>/dev/null; done\n\
@@ -131,7 +107,7 @@ fn a_converter_that_does_not_work_here_is_a_failure_that_says_so() {
             "the conversion broke off: its process ended with status 101",
         ),
     ] {
-        let site = site_with_script(body);
+        let site = Site::with_script(body);
         push(&site, "org/app");
         let (code, error) = error_of(&site.pull_bound(ALICE, "org/app:1", &[]));
         let expected = format!("cannot pull docker:org/app:1: {expected}");
@@ -154,4 +130,51 @@ fn limits_are_kept_by_the_converter_and_named_as_before() {
     assert_eq!(code, "limit-exceeded");
     assert!(error.starts_with("cannot pull docker:org/two:1: layer 1 (sha256:"), "{error}");
     assert!(error.contains("cannot be converted: it is over a limit: "), "{error}");
+}
+
+/// Pulls an image that shares a layer with another, where the converters from the third run on until `last` end by
+/// `death`; returns how the pull ended and how many converters ran.
+fn pull_over_deaths(death: &str, last: u32) -> (Value, usize) {
+    let site = Site::with_script(&format!(
+        "if [ \"$1\" = --parent ]; then\necho >> $STATE/runs\nrun=$(wc -l < $STATE/runs)\n\
+         if [ $run -ge 3 ] && [ $run -le {last} ]; then {death}; fi\nfi\nexec $CONVERTER \"$@\""
+    ));
+    let base: &[(&str, &[u8])] = &[("bin/sh", b"#!")];
+    site.registry.push_image("org/app", "1", &[base, &[("one", b"1")]]);
+    site.registry.push_image("org/app", "2", &[base, &[("two", b"2")]]);
+    // One run that converts, and one that examines.
+    assert_eq!(site.pull_bound(ALICE, "org/app:1", &[])["status"], "READY");
+    let outcome = site.pull_bound(ALICE, "org/app:2", &[]);
+    assert_eq!(site.file_names("images/.partial"), [""; 0]);
+    (outcome, std::fs::read_to_string(site.path("state/runs")).unwrap().len())
+}
+
+#[test]
+fn a_converter_that_dies_over_layers_of_other_images_is_tried_once_more_without_them() {
+    for death in ["kill -SEGV $$", "exit 101", "exit 0"] {
+        let (outcome, runs) = pull_over_deaths(death, 3);
+        assert_eq!(outcome["status"], "READY", "{death}: {outcome}");
+        let states: Vec<_> =
+            outcome["layers"].as_array().unwrap().iter().map(|layer| &layer["state"]).collect();
+        assert_eq!(states, ["done", "done"], "{death}");
+        assert_eq!(runs, 5, "{death}");
+    }
+    let (outcome, runs) = pull_over_deaths("kill -SEGV $$", u32::MAX);
+    let (code, error) = error_of(&outcome);
+    assert_eq!((code.as_str(), runs), ("internal", 4), "a second death is the end of it");
+    assert!(error.ends_with("its process was ended by SIGSEGV"), "{error}");
+    // That there is no sandbox no other images can change.
+    let (_, runs) = pull_over_deaths("exit 71", u32::MAX);
+    assert_eq!(runs, 3);
+}
+
+#[test]
+fn a_converter_that_gets_no_threads_or_memory_ends_and_is_not_waited_for() {
+    let ends = (3..12).map(|limit| {
+        let site = Site::with_script(&format!("ulimit -d {limit}000\nexec $CONVERTER \"$@\""));
+        push(&site, "org/app");
+        site.pull_bound(ALICE, "org/app:1", &[])["status"].clone()
+    });
+    let failures = ends.filter(|status| status == "FAILURE").count();
+    assert!(failures > 2, "{failures}");
 }

@@ -23,6 +23,28 @@ fn rootfs(text: &str) -> Vec<u8> {
     tar.into_inner().unwrap()
 }
 
+/// What `docker save` writes of an image with this configuration and one layer.
+fn docker_archive(mut config: Value, layer: &[u8]) -> Vec<u8> {
+    config["architecture"] = json!("amd64");
+    config["os"] = json!("linux");
+    config["rootfs"] = json!({ "type": "layers", "diff_ids": [digest(layer)] });
+    let manifest =
+        json!([{ "Config": "config.json", "RepoTags": ["x:1"], "Layers": ["layer.tar"] }]);
+    let mut tar = tar::Builder::new(Vec::new());
+    let (manifest, config) = (manifest.to_string(), config.to_string());
+    for (name, bytes) in [
+        ("manifest.json", manifest.as_bytes()),
+        ("config.json", config.as_bytes()),
+        ("layer.tar", layer),
+    ] {
+        let mut header = tar::Header::new_gnu();
+        header.set_size(bytes.len() as u64);
+        header.set_mode(0o644);
+        tar.append_data(&mut header, name, bytes).unwrap();
+    }
+    tar.into_inner().unwrap()
+}
+
 fn digest(bytes: &[u8]) -> Digest {
     Digest::from_bytes(Sha256::digest(bytes).into())
 }
@@ -156,6 +178,31 @@ fn a_name_is_its_givers_and_moves_only_with_them_and_admins() {
 }
 
 #[test]
+fn who_gave_an_import_its_name_may_remove_that_name_and_no_other() {
+    let site = Site::start();
+    let remove =
+        |uid, name: &str| site.ask(uid, "DELETE", &format!("/api/image/c1/custom/{name}/"));
+    let file = rootfs("one");
+    assert_eq!(last(&import(&site, ALICE, &route("hers%3A1"), &file))["status"], "READY");
+    assert_eq!(last(&import(&site, BOB, &route("his%3A1"), &file))["status"], "READY");
+    // The same image, which is Alice's.
+    let owner = site.ask(BOB, "GET", "/api/inspect/c1/custom/his%3A1/").get("owner");
+    assert_eq!(owner, ALICE);
+    let refused = remove(BOB, "hers%3A1");
+    assert_eq!((refused.status, &refused.json()["code"]), (403, &json!("forbidden")));
+    assert_eq!(remove(BOB, "his%3A1").status, 200);
+    assert_eq!(site.ask(ALICE, "GET", "/api/lookup/c1/custom/his%3A1/").status, 404);
+    assert_eq!(site.ask(ALICE, "GET", "/api/lookup/c1/custom/hers%3A1/").status, 200);
+    // What the owner could always do: her image under any name, with the last of which it is gone.
+    assert_eq!(last(&import(&site, BOB, &route("his%3A1"), &file))["status"], "READY");
+    assert_eq!(remove(ALICE, "his%3A1").status, 200);
+    assert_eq!(last(&import(&site, BOB, &route("his%3A1"), &file))["status"], "READY");
+    assert_eq!(remove(ALICE, "hers%3A1").status, 200);
+    assert_eq!(remove(BOB, "his%3A1").status, 200);
+    assert_eq!(site.file_names("images"), [".partial", "names"]);
+}
+
+#[test]
 fn a_file_that_is_not_what_was_announced_is_not_looked_at() {
     let site = Site::start();
     let path = route("app%3A1");
@@ -229,6 +276,31 @@ fn what_is_no_image_is_refused_with_the_reason_and_leaves_nothing() {
 }
 
 #[test]
+fn a_configuration_that_is_too_large_is_a_failure_that_says_what_of_it() {
+    let site = Site::start();
+    let layer = rootfs("x");
+    let long = "x".repeat(200_000);
+    for (config, what) in [
+        (json!({ "Labels": { "notes": long } }), "labels with 200005 bytes"),
+        (json!({ "Env": [format!("A={long}")], "Cmd": ["sh"] }), "environment with 200002 bytes"),
+        (json!({ "Cmd": vec![&long[..1000]; 200] }), "command with 200000 bytes"),
+    ] {
+        let file = docker_archive(json!({ "config": config }), &layer);
+        let failed = last(&import(&site, ALICE, &route("org%2Fapp%3A1"), &file));
+        assert_eq!(failed["failure"]["code"], "limit-exceeded", "{failed}");
+        let error = failed["failure"]["error"].as_str().unwrap();
+        let words =
+            "cannot import custom:org/app:1: its configuration is too large, above all its ";
+        assert!(error.starts_with(&format!("{words}{what}: ")), "{error}");
+    }
+    nothing_left(&site);
+    assert_eq!(site.file_names("images"), [".partial", "names"]);
+    let fits = json!({ "config": { "Labels": { "notes": &long[..150_000] } } });
+    let ready = last(&import(&site, ALICE, &route("org%2Fapp%3A1"), &docker_archive(fits, &layer)));
+    assert_eq!(ready["status"], "READY", "{ready}");
+}
+
+#[test]
 fn the_site_decides_who_imports_and_how_much() {
     let site = Site::with(|config| {
         config["ImportUsers"] = json!([BOB]);
@@ -267,4 +339,33 @@ fn a_gateway_that_is_killed_in_an_import_leaves_nothing() {
     nothing_left(&site);
     assert_eq!(site.ask(ALICE, "GET", "/api/lookup/c1/custom/app%3A1/").status, 404);
     assert_eq!(last(&import(&site, ALICE, &route("app%3A1"), &file))["status"], "READY");
+}
+
+#[test]
+fn a_converter_that_dies_over_layers_of_other_images_is_tried_once_more_without_them() {
+    let layer = rootfs("shared");
+    // Too little memory for the threads that convert, and enough to see what the file holds.
+    for (dies, state, ran) in [(0, "reused", 4), (3, "done", 5)] {
+        let site = Site::with_script(&format!(
+            "echo >> $STATE/runs\nif [ $(wc -l < $STATE/runs) = {dies} ]; then ulimit -d 5000; fi\n\
+             exec $CONVERTER \"$@\""
+        ));
+        // The gateway has looked at its sandbox.
+        std::fs::remove_file(site.path("state/runs")).unwrap();
+        for tag in [1, 2] {
+            let config = json!({ "config": { "Env": [format!("TAG={tag}")] } });
+            let reply = import(
+                &site,
+                ALICE,
+                &route(&format!("app%3A{tag}")),
+                &docker_archive(config, &layer),
+            );
+            let ready = last(&reply);
+            assert_eq!(ready["status"], "READY", "{ready}");
+            let expected = if tag == 1 { "done" } else { state };
+            assert_eq!(ready["layers"][0]["state"], expected, "{ready}");
+        }
+        assert_eq!(std::fs::read_to_string(site.path("state/runs")).unwrap().len(), ran);
+        nothing_left(&site);
+    }
 }

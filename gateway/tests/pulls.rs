@@ -448,3 +448,40 @@ fn events_tell_a_pull_from_its_layers_to_its_size() {
     let again = site.ask_bound(BOB, "GET", "/api/events/c1/docker/org/app:1/", &[]);
     assert_eq!(again.text.lines().count(), 1, "{again:?}");
 }
+
+#[test]
+fn an_image_file_without_a_record_is_named_at_the_start_and_left_alone() {
+    let mut site = Site::start();
+    let hex = push(&site, "org/app", "1");
+    site.pull(ALICE, "org/app:1");
+    let there = |site: &Site| {
+        let names = site.file_names("images").into_iter().filter(|name| name.starts_with(&hex));
+        names.collect::<Vec<_>>()
+    };
+    let published = there(&site);
+    assert_eq!(published.len(), 3, "{published:?}");
+    // What is no image file of ours is nobody's business.
+    for name in ["notes.txt", "x.squashfs", &format!("{}.squashfs", "A".repeat(64)), "names.d"] {
+        std::fs::write(site.path(&format!("images/{name}")), b"x").unwrap();
+    }
+    let complaint = "that no record of this gateway speaks of";
+    site.end_gateway("-TERM");
+    site.start_gateway();
+    assert!(!site.said.contains(complaint), "{}", site.said);
+
+    site.end_gateway("-TERM");
+    for name in site.file_names("state") {
+        std::fs::remove_file(site.path(&format!("state/{name}"))).unwrap();
+    }
+    site.start_gateway();
+    let words = format!("has 1 image files {complaint}, the first of them {hex}.squashfs");
+    assert!(site.said.contains(&words), "{}", site.said);
+    assert_eq!(there(&site), published, "nothing is removed");
+    assert_eq!(site.lookup(ALICE, "org/app:1").status, 404, "and nothing is adopted");
+    // The next pull takes its place.
+    assert_eq!(site.pull(ALICE, "org/app:1")["status"], "READY");
+    site.end_gateway("-TERM");
+    site.start_gateway();
+    assert!(!site.said.contains(complaint), "{}", site.said);
+    assert_eq!(there(&site), published);
+}

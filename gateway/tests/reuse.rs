@@ -6,7 +6,7 @@ mod site;
 
 use std::fs::OpenOptions;
 use std::os::unix::fs::FileExt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::LazyLock;
 
 use serde_json::{Value, json};
@@ -51,6 +51,17 @@ fn cold(layers: &[Files<'_>]) -> Vec<u8> {
     let hex = site.registry.push_image("org/cold", "1", layers);
     assert_eq!(site.pull_bound(ALICE, "org/cold:1", &[])["status"], "READY");
     std::fs::read(image(&site, &hex)).unwrap()
+}
+
+/// Waits until what is written gets a later time than this file has: the kernel's clock for files moves in ticks, and a
+/// change within the tick of the publication cannot be seen (see `ImageDir::open_image`).
+fn wait_for_a_later_tick(site: &Site, file: &Path) {
+    let written = |path: &Path| path.metadata().unwrap().modified().unwrap();
+    let probe = site.path("probe");
+    site.until(|| {
+        std::fs::write(&probe, b"x").unwrap();
+        (written(&probe) > written(file)).then_some(())
+    });
 }
 
 fn states(event: &Value) -> Vec<&str> {
@@ -225,6 +236,7 @@ fn a_source_that_is_gone_or_damaged_is_read_from_the_registry_again() {
         let site = Site::start();
         let (first, second) = two(&site, "org/app", &[]);
         let path = image(&site, &first);
+        wait_for_a_later_tick(&site, &path.with_extension("gantry"));
         inflict(&path, path.metadata().unwrap().len());
         let pulled = site.pull_bound(BOB, "org/app:2", &[]);
         assert_eq!(pulled["status"], "READY", "{damage}: {pulled}");

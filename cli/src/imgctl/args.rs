@@ -76,15 +76,8 @@ pub(super) struct PullArgs {
     /// Which groups may use a private image: names or ids with commas between them
     #[arg(long, value_name = "LIST")]
     pub(super) group: Option<String>,
-    /// Print the digest alone, and no progress
-    #[arg(short, long)]
-    pub(super) quiet: bool,
-    /// How progress is shown
-    #[arg(long, value_enum, default_value = "auto", conflicts_with = "quiet", value_name = "HOW")]
-    pub(super) progress: Mode,
-    /// Print the outcome as JSON
-    #[arg(long, conflicts_with = "quiet")]
-    pub(super) json: bool,
+    #[command(flatten)]
+    pub(super) output: OutputArgs,
 }
 
 #[derive(Debug, ClapArgs)]
@@ -107,6 +100,13 @@ pub(super) struct ImportArgs {
     /// Which image of the file, by its name there, where there are several
     #[arg(long, value_name = "NAME")]
     pub(super) from: Option<String>,
+    #[command(flatten)]
+    pub(super) output: OutputArgs,
+}
+
+/// What is printed of how an image is made.
+#[derive(Debug, ClapArgs)]
+pub(super) struct OutputArgs {
     /// Print the digest alone, and no progress
     #[arg(short, long)]
     pub(super) quiet: bool,
@@ -116,6 +116,13 @@ pub(super) struct ImportArgs {
     /// Print the outcome as JSON
     #[arg(long, conflicts_with = "quiet")]
     pub(super) json: bool,
+}
+
+impl OutputArgs {
+    /// How progress is to be shown.
+    pub(super) fn mode(&self) -> Mode {
+        if self.quiet { Mode::None } else { self.progress }
+    }
 }
 
 #[derive(Debug, ClapArgs)]

@@ -10,7 +10,7 @@ use crate::accounts;
 use crate::client::{Client, Events};
 use crate::exit::{Exit, Failure};
 use crate::output;
-use crate::progress::{Mode, Progress};
+use crate::progress::Progress;
 use crate::site::Site;
 use crate::upload::{Upload, UploadError};
 use gateway_api::{ALREADY_THERE, ImportRequest, PullEvent, Status};
@@ -46,13 +46,12 @@ pub(super) fn run(site: &Site, args: &ImportArgs) -> Result<(), Failure> {
     };
     let upload = Upload::open(&args.file).map_err(|error| unreadable(&error))?;
     let client = Client::new(site).map_err(|error| error.while_trying_to(&what))?;
-    let mode = if args.quiet { Mode::None } else { args.progress };
-    let mut progress = Progress::new(mode, PROGRAM);
+    let mut progress = Progress::new(args.output.mode(), PROGRAM);
     let imported = import(&client, &reference, &request, &args.file, &upload, &mut progress);
     progress.finish();
     let (digest, size, was_there) = imported?;
     let seconds = began.elapsed().as_secs_f64();
-    if args.json {
+    if args.output.json {
         return print_json(&json!({
             "reference": reference.to_string(),
             "digest": digest,
@@ -67,7 +66,7 @@ pub(super) fn run(site: &Site, args: &ImportArgs) -> Result<(), Failure> {
         format!("in {}", output::span(seconds))
     };
     let bytes = output::bytes(size);
-    output::print(&match args.quiet {
+    output::print(&match args.output.quiet {
         true => digest.to_string(),
         false => format!("{digest} {bytes} as {reference}, {ending}"),
     });

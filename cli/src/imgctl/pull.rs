@@ -7,7 +7,7 @@ use crate::client::Client;
 use crate::exit::{Exit, Failure};
 use crate::follow::{self, Pulled};
 use crate::output;
-use crate::progress::{Mode, Progress};
+use crate::progress::Progress;
 use crate::site::Site;
 use gateway_api::PullRequest;
 use image_ref::Kind;
@@ -32,10 +32,9 @@ pub(super) fn run(site: &Site, args: &PullArgs) -> Result<(), Failure> {
     };
     let client =
         Client::new(site).map_err(|error| error.while_trying_to(&format!("pull {reference}")))?;
-    let mode = if args.quiet { Mode::None } else { args.progress };
-    let mut progress = Progress::new(mode, PROGRAM);
+    let mut progress = Progress::new(args.output.mode(), PROGRAM);
     let pulled = follow::pull(&client, &reference, &request, &mut progress)?;
-    if args.json {
+    if args.output.json {
         let Pulled { digest, size, was_there, seconds, reused } = pulled;
         print_json(&json!({
             "reference": reference.to_string(),
@@ -47,7 +46,11 @@ pub(super) fn run(site: &Site, args: &PullArgs) -> Result<(), Failure> {
             "reused_bytes": reused.bytes,
         }))
     } else {
-        output::print(&if args.quiet { pulled.digest.to_string() } else { sentence(&pulled) });
+        output::print(&if args.output.quiet {
+            pulled.digest.to_string()
+        } else {
+            sentence(&pulled)
+        });
         Ok(())
     }
 }

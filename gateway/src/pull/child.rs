@@ -274,6 +274,11 @@ pub enum ChildError {
 }
 
 impl ChildError {
+    /// Tells whether the process ended before its last word.
+    pub fn is_death(&self) -> bool {
+        matches!(self, Self::Signal(_) | Self::Status(_) | Self::Silent)
+    }
+
     fn from_status(status: ExitStatus) -> Option<Self> {
         match (status.signal(), status.code()) {
             (Some(number), _) => Some(Self::Signal(match Signal::try_from(number) {

@@ -27,12 +27,13 @@ use super::child::{ChildError, Converter, LastWord, Listener};
 use super::error::{PullError, chain};
 use super::progress::Progress;
 use super::queue::locked;
-use crate::image_dir::Partial;
+use crate::image_dir::{ImageDir, Partial};
 
-/// Downloads the layers, lowest first, each with the digest of its content, and has them packed into `out`, which is
-/// empty. Layers that one of `sources` has need not be downloaded.
+/// Downloads the layers, lowest first, each with the digest of its content, and has them packed into a new file in `dir`.
+/// Layers that one of `sources` has need not be downloaded.
 ///
-/// Dropping the future kills the child and ends the downloads.
+/// Where a source turns out not to be what it was said to be, or the converter dies over them, everything is downloaded
+/// once, without them. Dropping the future kills the child and ends the downloads.
 ///
 /// # Errors
 /// The registry's error where a download failed; otherwise the conversion's.
@@ -41,25 +42,25 @@ pub(super) async fn convert(
     session: &Arc<Session>,
     layers: &[(Descriptor, Digest)],
     mut sources: Vec<File>,
-    out: Partial,
+    dir: &Arc<ImageDir>,
     options: &Options,
     progress: &Arc<Progress>,
 ) -> Result<(Partial, Converted), PullError> {
     sources.truncate(MAX_SOURCES);
     let reusing = !sources.is_empty();
-    let work = Work { converter, session, layers, options, progress };
-    let out = match work.run(sources, out).await? {
-        Ok(made) => return Ok(made),
-        // One of the sources is not what it was said to be; the layers can be had without it.
-        Err((out, error)) if reusing && error.is_source() => {
-            warn!("an image whose layers were to be reused cannot be read: {}", chain(&error));
-            out
+    let work = Work { converter, session, layers, dir, options, progress };
+    match work.run(sources).await {
+        Err(error) if reusing && error.may_lie_in_sources() => {
+            warn!(
+                "images whose layers were to be reused are of no use, makes the image without them: {}",
+                chain(&error)
+            );
         }
-        Err((_, error)) => return Err(error),
-    };
+        made => return made,
+    }
     progress.layers(layers.iter().map(|(blob, _)| (blob.digest, blob.size)));
     progress.status(Status::Pulling, "downloading the layers anew");
-    work.run(Vec::new(), out).await?.map_err(|(_, error)| error)
+    work.run(Vec::new()).await
 }
 
 /// Has an independent reader look a finished image over.
@@ -89,17 +90,16 @@ struct Work<'a> {
     converter: &'a Converter,
     session: &'a Arc<Session>,
     layers: &'a [(Descriptor, Digest)],
+    dir: &'a Arc<ImageDir>,
     options: &'a Options,
     progress: &'a Arc<Progress>,
 }
 
 impl Work<'_> {
-    /// One attempt, which returns the file, empty again, where the conversion says itself why it failed.
-    async fn run(
-        &self,
-        sources: Vec<File>,
-        out: Partial,
-    ) -> Result<Result<(Partial, Converted), (Partial, PullError)>, PullError> {
+    /// One attempt, with a file of its own.
+    async fn run(&self, sources: Vec<File>) -> Result<(Partial, Converted), PullError> {
+        let dir = Arc::clone(self.dir);
+        let out = blocking(move || Ok(dir.partial()?)).await?;
         let request = Request::Convert(Convert {
             options: self.options.clone(),
             layers: self.layers.iter().map(|(blob, diff_id)| spec(blob, *diff_id)).collect(),
@@ -131,11 +131,8 @@ impl Work<'_> {
         }
         let (word, making) = said?;
         match word {
-            LastWord::Converted(converted) => Ok(Ok((making.finish(&converted)?, converted))),
-            LastWord::Failed(failure) => {
-                making.out.empty()?;
-                Ok(Err((making.out, PullError::Convert(failure.into()))))
-            }
+            LastWord::Converted(converted) => Ok((making.finish(&converted)?, converted)),
+            LastWord::Failed(failure) => Err(PullError::Convert(failure.into())),
             LastWord::Examined => Err(out_of_order().into()),
         }
     }

@@ -77,9 +77,14 @@ impl PullError {
         }
     }
 
-    /// Tells whether the conversion could not read what it was given.
-    pub fn is_source(&self) -> bool {
-        matches!(self, Self::Convert(refusal) if refusal.kind == FailureKind::Source)
+    /// Tells whether a conversion that took layers from images may work without them: it could not read what it was given,
+    /// or its process died and said nothing of why.
+    pub fn may_lie_in_sources(&self) -> bool {
+        match self {
+            Self::Convert(refusal) => refusal.kind == FailureKind::Source,
+            Self::Child(error) => error.is_death(),
+            _ => false,
+        }
     }
 
     /// What the user is told; `logins` are the names under which a login for the registry would be used.

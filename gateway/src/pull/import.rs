@@ -8,6 +8,7 @@
 use std::fs::File;
 use std::os::fd::{AsFd, OwnedFd};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
 
 use converter_api::{Answer, Channel, Converted, Import, MAX_SOURCES, Plan, Reply, Request};
@@ -178,30 +179,34 @@ async fn make(
     order: &ImportOrder,
     progress: &Arc<Progress>,
 ) -> Result<Made, PullError> {
-    let dir = Arc::clone(&order.system.dir);
-    let out = blocking(move || Ok(dir.partial()?)).await?;
-    let out = match make_once(shared, order, progress, out, true).await? {
-        Ok(made) => return Ok(made),
-        // One of the sources is not what it was said to be; the upload has everything.
-        Err((out, error)) if error.is_source() => {
-            warn!("an image whose layers were to be reused cannot be read: {}", chain(&error));
-            out
+    let reusing = Arc::new(AtomicBool::new(false));
+    let made = match make_once(shared, order, progress, Some(&reusing)).await {
+        // The upload has everything.
+        Err(error) if reusing.load(Ordering::Relaxed) && error.may_lie_in_sources() => {
+            warn!(
+                "images whose layers were to be reused are of no use, makes the image without them: {}",
+                chain(&error)
+            );
+            make_once(shared, order, progress, None).await?
         }
-        Err((_, error)) => return Err(error),
+        made => made?,
     };
-    make_once(shared, order, progress, out, false).await?.map_err(|(_, error)| error)
+    let Made::New { plan, converted, out } = made else { return Ok(made) };
+    let out = examine(&shared.converter, out, progress).await?;
+    Ok(Made::New { plan, converted, out })
 }
 
-/// One attempt, which returns the file, empty again, where the conversion was given images to reuse and says itself why it
-/// failed.
+/// One attempt, with a file of its own. Layers are taken from images that are there only with `reusing`, which is set as
+/// soon as there are any.
 async fn make_once(
     shared: &Arc<Shared>,
     order: &ImportOrder,
     progress: &Arc<Progress>,
-    out: Partial,
-    reuse: bool,
-) -> Result<Result<Made, (Partial, PullError)>, PullError> {
+    reusing: Option<&Arc<AtomicBool>>,
+) -> Result<Made, PullError> {
     let system = &order.system;
+    let dir = Arc::clone(&system.dir);
+    let out = blocking(move || Ok(dir.partial()?)).await?;
     let request = Request::Import(Import {
         options: options(&shared.limits, &shared.conversion),
         platform: system.platform.to_string(),
@@ -213,8 +218,7 @@ async fn make_once(
         shared: Arc::clone(shared),
         system: Arc::clone(system),
         grant: order.grant.clone(),
-        reuse,
-        reusing: false,
+        reusing: reusing.map(Arc::clone),
         plan: None,
         done: Vec::new(),
         out,
@@ -225,18 +229,13 @@ async fn make_once(
     let said = shared.converter.ask(request, descriptors, listener).await;
     let (converted, listener) = match said {
         Ok((LastWord::Converted(converted), listener)) => (converted, listener),
-        Ok((LastWord::Failed(failure), listener)) if listener.reusing => {
-            listener.out.empty()?;
-            return Ok(Err((listener.out, PullError::Convert(failure.into()))));
-        }
         Ok((LastWord::Failed(failure), _)) => return Err(PullError::Convert(failure.into())),
         Ok((LastWord::Examined, _)) => return Err(out_of_order().into()),
-        Err(End::There(image)) => return Ok(Ok(Made::There(image))),
+        Err(End::There(image)) => return Ok(Made::There(image)),
         Err(End::Failed(error)) => return Err(error),
     };
     let (plan, out) = listener.finish(&converted)?;
-    let out = examine(&shared.converter, out, progress).await?;
-    Ok(Ok(Made::New { plan: Box::new(plan), converted, out }))
+    Ok(Made::New { plan: Box::new(plan), converted, out })
 }
 
 /// Publishes what was made, unless it is there, and records it, without letting anybody in between.
@@ -334,10 +333,8 @@ struct Importing {
     shared: Arc<Shared>,
     system: Arc<System>,
     grant: Grant,
-    /// Whether layers may be taken from images that are there.
-    reuse: bool,
-    /// Whether there were any.
-    reusing: bool,
+    /// Where layers may be taken from images that are there: whether there were any.
+    reusing: Option<Arc<AtomicBool>>,
     plan: Option<Plan>,
     /// Which layers are.
     done: Vec<bool>,
@@ -404,7 +401,9 @@ impl Importing {
             format!("converting {} layers, {} MB", plan.layers.len(), bytes.div_ceil(1_000_000)),
         );
         let sources = self.runtime.block_on(self.sources(&plan));
-        self.reusing = !sources.is_empty();
+        if let Some(reusing) = &self.reusing {
+            reusing.store(!sources.is_empty(), Ordering::Relaxed);
+        }
         let borrowed: Vec<_> = sources.iter().map(AsFd::as_fd).collect();
         // Where it is gone, the next that is heard of it is its end.
         let _ = channel.send(&Answer::Go { sources: borrowed.len() }, &borrowed);
@@ -415,7 +414,7 @@ impl Importing {
 
     /// Images from which layers may be taken.
     async fn sources(&self, plan: &Plan) -> Vec<File> {
-        if !self.reuse {
+        if self.reusing.is_none() {
             return Vec::new();
         }
         let Shared { store, conversion, .. } = &*self.shared;

@@ -29,6 +29,7 @@ use oci_registry::{
 
 use crate::config::{Conversion, Limits};
 use crate::credentials::Login;
+use crate::image_dir::Partial;
 use crate::registries::Source;
 use crate::store::record::{Content, Grant, Image, Layer, Moment};
 use crate::system::System;
@@ -118,14 +119,14 @@ fn open_session(source: &Source, login: Option<Login>) -> Result<Session, Regist
     Session::new(&endpoint, &repository, credentials, Timeouts::default())
 }
 
-/// Makes and publishes the image: the other five calls. Returns it as the store is to know it, without tags.
+/// Makes the image: the next four calls. Returns it as the store is to know it, without tags, and its file.
 async fn make(
     shared: &Shared,
     system: &System,
     found: &Found,
     grant: &Grant,
     progress: &Arc<Progress>,
-) -> Result<Image, PullError> {
+) -> Result<(Image, Partial), PullError> {
     let Shared { store, limits, conversion, converter, .. } = shared;
     let began = Instant::now();
     let layers = &found.manifest.layers;
@@ -149,14 +150,11 @@ async fn make(
     let known = known_layers(&layers);
     let sources = reuse::for_pull(&**store, system, found, grant, &known, conversion).await;
     let options = options(limits, conversion);
-    let dir = Arc::clone(&system.dir);
-    let out = blocking(move || dir.partial().map_err(PullError::from)).await?;
-    let session = &found.session;
+    let (session, dir) = (&found.session, &system.dir);
     let (out, made) =
-        convert::convert(converter, session, &layers, sources, out, &options, progress).await?;
+        convert::convert(converter, session, &layers, sources, dir, &options, progress).await?;
     let out = convert::examine(converter, out, progress).await?;
 
-    progress.status(Status::Transfer, "publishing");
     // Only now is it known: everything has been read.
     let grant = Grant { public: found.is_public(), ..grant.clone() };
     let image = Image {
@@ -174,13 +172,24 @@ async fn make(
             ..content(found, &config, &made)
         },
     };
-    let sidecar = sidecar(&image);
-    let dir = Arc::clone(&system.dir);
+    Ok((image, out))
+}
+
+/// Publishes an image that was made: the last call. Not to be given up halfway.
+async fn publish(
+    shared: &Shared,
+    system: &System,
+    image: &Image,
+    out: Partial,
+    progress: &Progress,
+) -> Result<(), PullError> {
+    progress.status(Status::Transfer, "publishing");
     let _lock = system.lock(&image.digest).await;
-    if !proof::is_settled(&**store, system, &image, &out).await? {
-        blocking(move || dir.publish(&out, &sidecar).map_err(PullError::from)).await?;
+    if proof::is_settled(&*shared.store, system, image, &out).await? {
+        return Ok(());
     }
-    Ok(image)
+    let (dir, sidecar) = (Arc::clone(&system.dir), sidecar(image));
+    blocking(move || Ok(dir.publish(&out, &sidecar)?)).await
 }
 
 /// The layers as the store is to know them.

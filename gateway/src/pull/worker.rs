@@ -11,7 +11,7 @@ use tracing::{info, warn};
 use super::error::{PullError, chain};
 use super::progress::Progress;
 use super::queue::{Attempt, Conversion, Order, Shared, locked};
-use super::{Found, blocking, make, prove, resolve, sidecar};
+use super::{Found, blocking, make, prove, publish, resolve, sidecar};
 use crate::store::record::{Grant, Image, Moment, Ticket};
 use crate::store::{Claim, StoreError};
 use crate::system::System;
@@ -303,12 +303,15 @@ async fn convert(
     };
     let _turn = turn.ok_or(PullError::Interrupted)?;
     let limit = shared.limits.pull_seconds;
-    tokio::select! {
+    let (image, out) = tokio::select! {
         // The conversion ends by itself once its downloads have; nobody waits for it.
-        () = shared.stop.cancelled() => Err(PullError::Interrupted),
-        () = tokio::time::sleep(limit) => Err(PullError::Deadline(limit.as_secs())),
-        made = make(&shared, &system, &found, &grant, &progress) => made,
-    }
+        () = shared.stop.cancelled() => return Err(PullError::Interrupted),
+        () = tokio::time::sleep(limit) => return Err(PullError::Deadline(limit.as_secs())),
+        made = make(&shared, &system, &found, &grant, &progress) => made?,
+    };
+    // Neither ends it any more: half of it would be done, and a file would be there that no record speaks of.
+    publish(&shared, &system, &image, out, &progress).await?;
+    Ok(image)
 }
 
 /// Records that the reference stands for the image; `None` where the image was removed in the meantime, or replaced by

@@ -87,6 +87,8 @@ impl Images {
 
     /// Removes a reference, and with the last one the image. With `id:` the image goes with all its references.
     ///
+    /// The image's owner and admins may do so, and of the name of an import also who gave it.
+    ///
     /// # Errors
     /// [`ServiceError::NotOwner`] for an image that the caller may use but not delete; otherwise as for
     /// [`Self::lookup`].
@@ -97,7 +99,9 @@ impl Images {
         reference: &ImageRef,
     ) -> Result<Removed, ServiceError> {
         let image = self.visible(system, caller, reference).await?;
-        if image.owner != caller.uid && !system.is_admin(caller.uid) {
+        let given = reference.kind() == Kind::Custom
+            && image.tag(reference).and_then(|tag| tag.by) == Some(caller.uid);
+        if image.owner != caller.uid && !given && !system.is_admin(caller.uid) {
             let reference = reference.clone();
             return Err(ServiceError::NotOwner { reference, owner: image.owner });
         }

@@ -31,6 +31,8 @@ pub struct Site {
     pub registry: Registry,
     pub directory: tempfile::TempDir,
     gateway: Option<Gateway>,
+    /// What the gateway said at its latest start.
+    pub said: String,
 }
 
 struct Gateway {
@@ -70,8 +72,8 @@ impl Site {
     /// Starts after `edit` has changed the configuration.
     pub fn with(edit: impl FnOnce(&mut Value)) -> Self {
         let directory = tempfile::Builder::new().prefix("site.").tempdir_in("/tmp").unwrap();
-        let site =
-            Self { munged: Munged::start(), registry: Registry::start(), directory, gateway: None };
+        let (munged, registry) = (Munged::start(), Registry::start());
+        let site = Self { munged, registry, directory, gateway: None, said: String::new() };
         std::fs::set_permissions(site.path(""), PermissionsExt::from_mode(0o755)).unwrap();
         for name in ["images", "state"] {
             std::fs::create_dir(site.path(name)).unwrap();
@@ -94,6 +96,30 @@ impl Site {
         let mut site = site;
         site.start_gateway();
         site
+    }
+
+    /// Has the gateway run this script where it would run the converter, whose path is `$CONVERTER`.
+    pub fn with_script(body: &str) -> Self {
+        Self::with(|config| {
+            let state = Path::new(config["StorePath"].as_str().unwrap()).parent().unwrap();
+            let path = state.join("converter");
+            let (real, images) =
+                (&config["ConverterPath"], &config["Platforms"]["c1"]["local"]["imageDir"]);
+            let text = format!(
+                "#!/bin/sh\nCONVERTER={}\nIMAGES={}\nSTATE={}\n{body}\n",
+                real.as_str().unwrap(),
+                images.as_str().unwrap(),
+                state.display()
+            );
+            // Written by another process: a file that a child of this one has open for writing cannot be executed.
+            let mut shell = Command::new("sh");
+            shell
+                .args(["-c", "printf %s \"$2\" > \"$1\"; chmod 755 \"$1\"", "sh"])
+                .arg(&path)
+                .arg(text);
+            assert!(shell.status().unwrap().success());
+            config["ConverterPath"] = json!(path);
+        })
     }
 
     pub fn path(&self, name: &str) -> PathBuf {
@@ -151,6 +177,7 @@ impl Site {
             }
         });
         self.gateway = Some(Gateway { child, address });
+        self.said = said;
     }
 
     /// Ends the gateway with this signal and waits until it is gone.

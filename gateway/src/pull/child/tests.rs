@@ -1,10 +1,15 @@
 //! Children that crash, linger, lie or are not there.
 
-use std::time::Duration;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::{Duration, Instant};
 
 use tempfile::TempDir;
 
 use super::*;
+use crate::pull::progress::Progress;
+
+/// Messages of a child that talks too much.
+const FLOOD: u64 = 200_000;
 
 /// A program that does what the script says in the converter's place.
 fn script(body: &str) -> (TempDir, Converter) {
@@ -136,6 +141,67 @@ fn what_comes_before_the_last_word_is_heard_in_order() {
     assert_eq!(listen(&ours, &mut patient).unwrap(), Some(LastWord::Examined));
     assert_eq!(patient.0, 2);
     assert_eq!(listen(&ours, &mut patient).unwrap(), None);
+}
+
+/// Shows what it hears, as a pull does.
+struct Shown(Arc<Progress>);
+
+impl Listener for Shown {
+    type Error = ChildError;
+
+    fn hear(&mut self, reply: Reply, _: &Channel) -> Result<(), ChildError> {
+        match reply {
+            Reply::Written { bytes } => self.0.written(bytes),
+            Reply::Taken { layer, bytes } => self.0.taken(layer, bytes),
+            _ => return Err(ChildError::Protocol("nothing else is in this test")),
+        }
+        Ok(())
+    }
+}
+
+#[test]
+fn a_flood_of_progress_wakes_few_keeps_nobody_waiting_and_piles_up_nowhere() {
+    let (ours, theirs) = Channel::pair().unwrap();
+    let progress = Arc::new(Progress::begin());
+    progress.layers([(image_ref::Digest::from_bytes([1; 32]), u64::MAX)].into_iter());
+    let (began, over, sent) = (Instant::now(), AtomicBool::new(false), AtomicU64::new(0));
+    std::thread::scope(|scope| {
+        let watcher = scope.spawn(|| {
+            let (mut watch, mut woken) = (progress.watch(), 0);
+            let (mut longest, mut unheard) = (Duration::ZERO, 0);
+            while !over.load(Ordering::Relaxed) {
+                let (asked, sent) = (Instant::now(), sent.load(Ordering::Relaxed));
+                woken += u32::from(watch.has_changed().unwrap());
+                watch.mark_unchanged();
+                unheard = unheard.max(sent.saturating_sub(2 * progress.latest().written));
+                longest = longest.max(asked.elapsed());
+                std::thread::yield_now();
+            }
+            (woken, longest, unheard)
+        });
+        let sent = &sent;
+        let flood = scope.spawn(move || {
+            // What nobody has heard yet the socket holds, up to its own bound; then the child waits.
+            for bytes in 0..FLOOD / 2 {
+                theirs.send(&Reply::Written { bytes }, &[]).unwrap();
+                theirs.send(&Reply::Taken { layer: 0, bytes }, &[]).unwrap();
+                sent.fetch_add(2, Ordering::Relaxed);
+            }
+        });
+        assert_eq!(listen(&ours, &mut Shown(Arc::clone(&progress))).unwrap(), None);
+        over.store(true, Ordering::Relaxed);
+        flood.join().unwrap();
+        let (woken, longest, unheard) = watcher.join().unwrap();
+        let most = began.elapsed().as_millis() / 100 + 2;
+        assert!(u128::from(woken) <= most, "{woken} of {FLOOD} woke who watches, {most} may");
+        assert!(longest < Duration::from_secs(1), "who asked waited {longest:?}");
+        assert!(unheard < FLOOD / 10, "{unheard} messages were kept somewhere");
+    });
+    let last = progress.latest();
+    assert_eq!(
+        (last.written, last.layers.len(), last.layers[0].done),
+        (FLOOD / 2 - 1, 1, FLOOD / 2 - 1)
+    );
 }
 
 async fn until<T>(ready: impl Fn() -> Option<T>) -> T {

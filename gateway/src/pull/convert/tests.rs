@@ -3,7 +3,6 @@
 use oci_registry::{AuthMethod, Endpoint, Timeouts, Url};
 
 use super::*;
-use crate::image_dir::ImageDir;
 
 /// A conversion of `layers` layers that never come, as seen by the gateway.
 fn making(layers: usize, reusing: bool) -> (tempfile::TempDir, Making) {
@@ -124,13 +123,4 @@ async fn a_download_that_fails_is_known_before_its_pipe_ends() {
         (read, locked(&failure).is_some())
     });
     assert_eq!(known.await.unwrap(), (0, true));
-}
-
-#[tokio::test]
-async fn the_file_of_a_failed_attempt_is_empty_for_the_next_one() {
-    let (_directory, making) = making(0, false);
-    io::Write::write_all(&mut making.out.file(), b"half an image").unwrap();
-    making.out.empty().unwrap();
-    io::Write::write_all(&mut making.out.file(), b"whole").unwrap();
-    assert_eq!(making.out.file().metadata().unwrap().len(), 5);
 }
