@@ -14,6 +14,7 @@ pub mod install;
 pub mod leaks;
 pub mod machine;
 pub mod munged;
+pub mod pull_site;
 pub mod registry;
 pub mod science;
 pub mod slurm;

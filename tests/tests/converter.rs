@@ -10,22 +10,19 @@ use std::thread::{self, ScopedJoinHandle};
 use std::time::Duration;
 use tests::caller::{ALICE, BOB, Outcome};
 use tests::cluster::layers;
-use tests::gateway::Gateway;
 use tests::images::{Pushed, busybox, busybox_with, noise, push};
-use tests::install::{IMAGES, install};
-use tests::machine::Machine;
-use tests::munged::Munged;
-use tests::registry::Registry;
+use tests::install::IMAGES;
+use tests::pull_site::{PullSite, in_the_making};
 use tests::{on_a_machine, wait};
 
 #[test]
 fn privileged_a_converter_has_its_descriptors_and_nothing_else() -> Result<()> {
     on_a_machine(|machine| {
-        let site = Site::start(machine)?;
-        let image = site.push_large("large:1")?;
+        let site = PullSite::start(machine)?;
+        let image = push_large(&site, "large:1")?;
         thread::scope(|scope| {
             let pull = scope.spawn(|| ALICE.run(&["imgctl", "pull", &image.reference]));
-            let child = site.stopped_converter(|| Ok(pull.is_finished()))?;
+            let child = stopped_converter(&site, || Ok(pull.is_finished()))?;
             let status = child.read("status")?;
             for line in ["Seccomp:\t2", "NoNewPrivs:\t1", "CapEff:\t0000000000000000"] {
                 ensure!(status.contains(line), "no `{line}` in:\n{status}");
@@ -49,13 +46,13 @@ fn privileged_a_converter_has_its_descriptors_and_nothing_else() -> Result<()> {
 #[test]
 fn privileged_a_converter_that_is_killed_is_one_failed_pull_and_no_more() -> Result<()> {
     on_a_machine(|machine| {
-        let site = Site::start(machine)?;
-        let image = site.push_large("large:1")?;
+        let site = PullSite::start(machine)?;
+        let image = push_large(&site, "large:1")?;
         let other = push(&site.registry, "small:1", &busybox(&layers())?)?;
         let gateway = site.gateway.pid();
         thread::scope(|scope| {
             let pull = scope.spawn(|| ALICE.run(&["imgctl", "pull", &image.reference]));
-            let child = site.stopped_converter(|| Ok(pull.is_finished()))?;
+            let child = stopped_converter(&site, || Ok(pull.is_finished()))?;
             // While one is stuck, others are made.
             BOB.run(&["imgctl", "pull", &other.reference])?.ok()?;
             child.signal(Signal::SIGKILL)?;
@@ -69,7 +66,7 @@ fn privileged_a_converter_that_is_killed_is_one_failed_pull_and_no_more() -> Res
             child.wait_until_gone()
         })?;
         ensure!(site.gateway.pid() == gateway, "the gateway is another process");
-        ensure!(partial_files()? == 0, "the failed pull has left its file");
+        ensure!(in_the_making()?.is_empty(), "the failed pull has left its file");
         ALICE.run(&["imgctl", "pull", &image.reference])?.ok()?;
         Ok(())
     })
@@ -78,14 +75,14 @@ fn privileged_a_converter_that_is_killed_is_one_failed_pull_and_no_more() -> Res
 #[test]
 fn privileged_a_converter_dies_with_its_gateway() -> Result<()> {
     on_a_machine(|machine| {
-        let mut site = Site::start(machine)?;
-        let image = site.push_large("large:1")?;
+        let mut site = PullSite::start(machine)?;
+        let image = push_large(&site, "large:1")?;
         for by in [Signal::SIGKILL, Signal::SIGTERM] {
             let mut client = ALICE
                 .command(&["imgctl", "pull", &image.reference, "--progress=none"])
                 .stdout(Stdio::null())
                 .spawn()?;
-            let child = site.stopped_converter(|| Ok(client.try_wait()?.is_some()))?;
+            let child = stopped_converter(&site, || Ok(client.try_wait()?.is_some()))?;
             // `timeout` passes the signal on: who asked does not ask again.
             kill(Pid::from_raw(i32::try_from(client.id())?), Signal::SIGTERM)?;
             client.wait()?;
@@ -99,45 +96,30 @@ fn privileged_a_converter_dies_with_its_gateway() -> Result<()> {
                 let seen = BOB.run(&["imgctl", "resolve", &image.reference])?;
                 Ok(seen.ok().ok())
             })?;
-            ensure!(partial_files()? == 0, "the ended gateway's file is still there");
+            ensure!(in_the_making()?.is_empty(), "the ended gateway's file is still there");
             ALICE.run(&["imgctl", "rm", &image.reference])?.ok()?;
         }
         Ok(())
     })
 }
 
-/// A gateway and what it needs.
-struct Site {
-    gateway: Gateway,
-    registry: Registry,
-    _munged: Munged,
+/// An image whose conversion takes long enough to be met.
+fn push_large(site: &PullSite, name: &str) -> Result<Pushed> {
+    let image =
+        busybox_with(&layers(), |tree| tree.file("data", 0o644, &noise(5, 64 << 20)).map(drop))?;
+    push(&site.registry, name, &image)
 }
 
-impl Site {
-    fn start(machine: &Machine) -> Result<Self> {
-        install(machine)?;
-        let munged = Munged::start(machine)?;
-        let registry = Registry::open(machine, 5000)?;
-        let gateway = Gateway::start(machine, &[&registry])?;
-        Ok(Self { gateway, registry, _munged: munged })
-    }
-
-    /// An image whose conversion takes long enough to be met.
-    fn push_large(&self, name: &str) -> Result<Pushed> {
-        let image = busybox_with(&layers(), |tree| {
-            tree.file("data", 0o644, &noise(5, 64 << 20)).map(drop)
-        })?;
-        push(&self.registry, name, &image)
-    }
-
-    /// Waits for a converter of the gateway and stops it where it stands; `is_over` tells that none will come.
-    fn stopped_converter(&self, mut is_over: impl FnMut() -> Result<bool>) -> Result<Converter> {
-        let gateway = self.gateway.pid().context("the gateway is not running")?;
-        wait::until("a converter", wait::START, || {
-            ensure!(!is_over()?, "the pull was over before a converter was seen");
-            converter_of(gateway)
-        })
-    }
+/// Waits for a converter of the gateway and stops it where it stands; `is_over` tells that none will come.
+fn stopped_converter(
+    site: &PullSite,
+    mut is_over: impl FnMut() -> Result<bool>,
+) -> Result<Converter> {
+    let gateway = site.gateway.pid().context("the gateway is not running")?;
+    wait::until("a converter", wait::START, || {
+        ensure!(!is_over()?, "the pull was over before a converter was seen");
+        converter_of(gateway)
+    })
 }
 
 /// A converter that was stopped.
@@ -202,10 +184,6 @@ fn converter_of(gateway: Pid) -> Result<Option<Converter>> {
         }
     }
     Ok(None)
-}
-
-fn partial_files() -> Result<usize> {
-    Ok(fs::read_dir(Path::new(IMAGES).join(".partial"))?.count())
 }
 
 fn joined(pull: ScopedJoinHandle<'_, Result<Outcome>>) -> Result<Outcome> {

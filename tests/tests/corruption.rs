@@ -8,55 +8,35 @@ use std::panic::resume_unwind;
 use std::path::PathBuf;
 use std::thread;
 use tests::caller::ALICE;
-use tests::gateway::Gateway;
 use tests::images::{Image, Layer, Packing, Tree, busybox, noise, push};
-use tests::install::{IMAGES, install};
-use tests::munged::Munged;
+use tests::install::IMAGES;
+use tests::on_a_machine;
+use tests::pull_site::{PullSite, in_the_making};
 use tests::registry::Registry;
-use tests::{Machine, on_a_machine};
 
-/// What a pull needs, and nothing of Slurm.
-struct Site {
-    registry: Registry,
-    gateway: Gateway,
-    _munged: Munged,
+/// Pulls all of them at once, and checks that each fails with a reason and none publishes anything.
+fn check_refused(references: &[(String, String)]) -> Result<()> {
+    let before = published()?;
+    thread::scope(|scope| {
+        let pulls: Vec<_> = references
+            .iter()
+            .map(|(reference, what)| scope.spawn(move || check_fails(reference, what)))
+            .collect();
+        pulls.into_iter().try_for_each(|pull| match pull.join() {
+            Ok(checked) => checked,
+            Err(panic) => resume_unwind(panic),
+        })
+    })?;
+    check_nothing_new(&before, "one of them")
 }
 
-impl Site {
-    fn start(machine: &Machine) -> Result<Self> {
-        install(machine)?;
-        let munged = Munged::start(machine)?;
-        let registry = Registry::open(machine, 5000)?;
-        let gateway = Gateway::start(machine, &[&registry])?;
-        Ok(Self { registry, gateway, _munged: munged })
-    }
-
-    /// Pulls all of them at once, and checks that each fails with a reason and none publishes anything.
-    fn check_refused(&self, references: &[(String, String)]) -> Result<()> {
-        let before = published()?;
-        thread::scope(|scope| {
-            let pulls: Vec<_> = references
-                .iter()
-                .map(|(reference, what)| scope.spawn(move || check_fails(reference, what)))
-                .collect();
-            pulls.into_iter().try_for_each(|pull| match pull.join() {
-                Ok(checked) => checked,
-                Err(panic) => resume_unwind(panic),
-            })
-        })?;
-        self.check_nothing_new(&before, "one of them")
-    }
-
-    fn check_nothing_new(&self, before: &BTreeSet<String>, what: &str) -> Result<()> {
-        let after = published()?;
-        ensure!(after == *before, "{what} left {:?}", after.difference(before));
-        let partial = format!("{IMAGES}/.partial");
-        let left: Vec<_> = fs::read_dir(partial)?.flatten().map(|it| it.file_name()).collect();
-        ensure!(left.is_empty(), "{what} left {left:?} in the making");
-        Ok(())
-    }
+fn check_nothing_new(before: &BTreeSet<String>, what: &str) -> Result<()> {
+    let after = published()?;
+    ensure!(after == *before, "{what} left {:?}", after.difference(before));
+    let left = in_the_making()?;
+    ensure!(left.is_empty(), "{what} left {left:?} in the making");
+    Ok(())
 }
-
 /// Pulls, and checks that it fails with a reason.
 fn check_fails(reference: &str, what: &str) -> Result<()> {
     let outcome = ALICE.run(&["imgctl", "pull", reference])?;
@@ -119,7 +99,7 @@ fn image(number: usize) -> Result<Image> {
 #[test]
 fn privileged_blobs_damaged_in_the_registry_publish_nothing() -> Result<()> {
     on_a_machine(|machine| {
-        let site = Site::start(machine)?;
+        let site = PullSite::start(machine)?;
         let mut references = Vec::new();
         for number in 0..36 {
             let image = image(number)?;
@@ -139,7 +119,7 @@ fn privileged_blobs_damaged_in_the_registry_publish_nothing() -> Result<()> {
             references.push((pushed.reference, format!("damage {number}")));
         }
         // At once, because what breaks off is asked for again, after ever longer pauses.
-        site.check_refused(&references)?;
+        check_refused(&references)?;
         let sound = push(&site.registry, "sound:1", &busybox(&tests::cluster::layers())?)?;
         ALICE.run(&["imgctl", "pull", &sound.reference])?.ok()?;
         ensure!(site.gateway.pid().is_some() && !site.gateway.log().contains("panicked"));
@@ -151,7 +131,7 @@ fn privileged_blobs_damaged_in_the_registry_publish_nothing() -> Result<()> {
 fn privileged_layers_that_are_damaged_and_named_so_publish_nothing_or_a_sound_image() -> Result<()>
 {
     on_a_machine(|machine| {
-        let site = Site::start(machine)?;
+        let site = PullSite::start(machine)?;
         let mut refused = 0;
         for number in 0..36 {
             let mut tree = Tree::new();
@@ -178,7 +158,7 @@ fn privileged_layers_that_are_damaged_and_named_so_publish_nothing_or_a_sound_im
             refused += 1;
             let said = outcome.failed()?;
             ensure!(said.contains("layer 1"), "the layer is not named: {said}");
-            site.check_nothing_new(&before, &format!("archive {number}"))?;
+            check_nothing_new(&before, &format!("archive {number}"))?;
         }
         ensure!(refused > 12, "only {refused} of 36 damaged layers were refused");
         Ok(())

@@ -11,12 +11,10 @@ use std::process::Stdio;
 use std::time::{Duration, SystemTime};
 use tests::caller::ALICE;
 use tests::cluster::layers;
-use tests::gateway::Gateway;
 use tests::images::{Image, Layer, Packing, Tree, busybox, noise, push};
-use tests::install::{IMAGES, install};
+use tests::install::IMAGES;
 use tests::machine::workspace;
-use tests::munged::Munged;
-use tests::registry::Registry;
+use tests::pull_site::PullSite;
 use tests::{Machine, on_a_machine, wait};
 
 #[test]
@@ -41,11 +39,9 @@ fn privileged_a_gateway_killed_at_any_moment_of_a_pull_that_reuses_publishes_not
     })
 }
 
-/// What a pull needs: no Slurm.
+/// Two images to pull, and what there must be of them in the end.
 struct Site {
-    gateway: Gateway,
-    registry: Registry,
-    _munged: Munged,
+    pulls: PullSite,
     first: String,
     second: String,
     /// What an undisturbed run publishes: SHA-256 by the name of the file.
@@ -54,10 +50,7 @@ struct Site {
 
 impl Site {
     fn start(machine: &Machine) -> Result<Self> {
-        install(machine)?;
-        let munged = Munged::start(machine)?;
-        let registry = Registry::open(machine, 5000)?;
-        let gateway = Gateway::start(machine, &[&registry])?;
+        let pulls = PullSite::start(machine)?;
         let (lower, mut data) = (busybox(&layers())?, Tree::new());
         data.directory("data", 0o755)?.file("data/large", 0o644, &noise(21, 4 << 20))?;
         for number in 0..300u32 {
@@ -71,11 +64,10 @@ impl Site {
             own.file("large", 0o644, &noise(name.len() as u64, 2 << 20))?;
             let own = Layer::pack(&layers(), &own.finish()?, Packing::Zstd)?;
             image.layers.extend([data.clone(), own]);
-            Ok(push(&registry, &format!("{name}:1"), &image)?.reference)
+            Ok(push(&pulls.registry, &format!("{name}:1"), &image)?.reference)
         };
         let (first, second) = (of("first")?, of("second")?);
-        let mut site =
-            Self { gateway, registry, _munged: munged, first, second, whole: BTreeMap::new() };
+        let mut site = Self { pulls, first, second, whole: BTreeMap::new() };
         for image in [site.first.clone(), site.second.clone()] {
             site.empty()?;
             ALICE.run(&["imgctl", "pull", &image])?.ok()?;
@@ -87,9 +79,9 @@ impl Site {
 
     /// Leaves the gateway running as one that was never used.
     fn empty(&mut self) -> Result<()> {
-        self.gateway.stop()?;
-        self.gateway.forget()?;
-        self.gateway.resume()
+        self.pulls.gateway.stop()?;
+        self.pulls.gateway.forget()?;
+        self.pulls.gateway.resume()
     }
 
     /// Pulls the last of `images` again and again, where the others are there, and kills the gateway in the middle.
@@ -145,7 +137,7 @@ impl Site {
             .spawn()?;
         std::thread::sleep(moment);
         let cut = client.try_wait()?.is_none();
-        self.gateway.kill();
+        self.pulls.gateway.kill();
         // Looked at while the gateway is away: what nodes would see now.
         self.check_published()?;
         let making = !partial()?.is_empty();
@@ -153,7 +145,7 @@ impl Site {
             Ok(converters()?.is_empty().then_some(()))
         })?;
         let restarted = SystemTime::now();
-        self.gateway.resume()?;
+        self.pulls.gateway.resume()?;
         self.check_published()?;
         // It listens before it clears away, so that a second gateway by mistake removes nothing.
         wait::until("what the killed gateway left in the making to be gone", wait::START, || {
@@ -173,7 +165,7 @@ impl Site {
         ensure!(there == images, "{there} images are there instead of {images}");
         ensure!(partial()?.is_empty(), "left in the making: {:?}", partial()?);
         ensure!(converters()?.is_empty(), "converters that nobody waits for: {:?}", converters()?);
-        let log = self.registry.requests("GET", "/v2/second/blobs/");
+        let log = self.pulls.registry.requests("GET", "/v2/second/blobs/");
         ensure!(!log.is_empty(), "the registry was not asked");
         Ok(())
     }
