@@ -159,11 +159,8 @@ impl<S: BlockSink> Packer<S> {
         archive: &mut Archive<R>,
         claim: Claim,
     ) -> Result<ObjectId, PackError> {
-        let blocks = self.read_blocks(member, archive)?;
         let mut hash = blake3::Hasher::new();
-        for block in &blocks {
-            hash.update(block);
-        }
+        let blocks = self.read_blocks(member, archive, &mut hash)?;
         let key = (member.size, hash.finalize());
         if let Some(object) = self.known.get(&key) {
             return Ok(*object);
@@ -177,14 +174,17 @@ impl<S: BlockSink> Packer<S> {
         Ok(self.remember(key, object))
     }
 
+    /// Reads a file whole, and hashes each block while it is in a cache.
     fn read_blocks<R: BufRead>(
         &self,
         member: &Member,
         archive: &mut Archive<R>,
+        hash: &mut blake3::Hasher,
     ) -> Result<Vec<Vec<u8>>, TarError> {
         if let Some(segments) = &member.sparse {
             let mut whole = vec![0; member.size as usize];
             read_segments(segments, archive, &mut whole)?;
+            hash.update(&whole);
             return Ok(whole.chunks(self.block_size).map(<[u8]>::to_vec).collect());
         }
         let mut blocks = Vec::new();
@@ -193,6 +193,7 @@ impl<S: BlockSink> Packer<S> {
             let length = left.min(self.block_size as u64);
             let mut block = Vec::with_capacity(length as usize);
             archive.append_data(length, &mut block)?;
+            hash.update(&block);
             blocks.push(block);
             left -= length;
         }

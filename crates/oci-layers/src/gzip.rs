@@ -177,7 +177,9 @@ fn cut_off() -> io::Error {
     io::Error::new(io::ErrorKind::UnexpectedEof, "the gzip stream is cut off")
 }
 
-const BUFFER: usize = 64 << 10;
+/// A download comes through a pipe of 1 MiB, whose two ends wake each other once for each read: the fewer, the better. What
+/// is read must still fit in a cache beside what comes of it.
+const BUFFER: usize = 256 << 10;
 /// CRC-32 and length, four bytes each.
 const TRAILER: usize = 8;
 const HEADER_CRC: u8 = 1 << 1;

@@ -133,7 +133,7 @@ impl Converter {
 
     fn command(&self) -> Command {
         let mut command = Command::new(&*self.program);
-        command.env_clear().current_dir("/");
+        command.env_clear().env("GLIBC_TUNABLES", ALLOCATOR).current_dir("/");
         command
     }
 
@@ -229,6 +229,9 @@ impl Drop for CutOnDrop {
     }
 }
 
+/// glibc gives memory back with almost every block that is freed, and the kernel clears the same pages again for the next
+/// one; the child keeps what it has, since it ends soon (mallopt(3)). Only large tables come and go by mmap(2).
+const ALLOCATOR: &str = "glibc.malloc.trim_threshold=67108864:glibc.malloc.mmap_threshold=4194304";
 /// More than a panic needs.
 const LOG_LIMIT: u64 = 8 << 10;
 
