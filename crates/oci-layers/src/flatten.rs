@@ -23,12 +23,16 @@ pub(crate) fn flatten(
     contents: Vec<Vec<Option<Content>>>,
 ) -> Result<(Tree, Summary), ContentMissing> {
     let merged = merged.into_nodes();
+    // At most: none of these lists is copied while it grows.
+    let mut tree = Tree::default();
+    tree.nodes.reserve_exact(merged.len());
+    tree.contents.reserve_exact(contents.iter().map(Vec::len).sum());
     let mut flat = Flattening {
         nodes: vec![None; merged.len()],
         merged,
         content_ids: contents.iter().map(|own| vec![None; own.len()]).collect(),
         contents,
-        tree: Tree::default(),
+        tree,
         summary: Summary::default(),
     };
     let mut open = vec![(MergedTree::ROOT, flat.reserve(MergedTree::ROOT))];

@@ -7,6 +7,8 @@
 
 use std::collections::{HashMap, HashSet};
 
+use foldhash::quality::RandomState;
+
 use crate::changeset::{Changeset, EntryKind, ObjectId, Whiteout};
 use crate::content::Claim;
 use crate::path::{LayerPath, ancestors, parent};
@@ -14,7 +16,8 @@ use crate::path::{LayerPath, ancestors, parent};
 /// The paths that the layers applied so far, from the top down, hide, and the names that they keep.
 #[derive(Debug, Default)]
 pub(crate) struct Mask {
-    hidden: HashMap<LayerPath, Hides>,
+    /// Every path of an image is hashed here twice, so it is hashed fast; seeded by chance, as the names are anybody's.
+    hidden: HashMap<LayerPath, Hides, RandomState>,
     /// Last components of the targets of hard links.
     pinned: HashSet<Box<[u8]>>,
 }
@@ -75,6 +78,7 @@ impl Mask {
     /// Adds what a layer hides of those below it, and what its hard links keep of them.
     pub(crate) fn add(&mut self, changeset: &Changeset, reach: Reach) {
         self.pinned.extend(reach.pinned);
+        self.hidden.reserve(changeset.entries.len());
         for entry in &changeset.entries {
             let hides = self.hidden.entry(entry.path.clone()).or_default();
             hides.itself = true;

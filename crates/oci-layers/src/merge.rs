@@ -79,6 +79,7 @@ impl MergedTree {
         layer: usize,
         changeset: &'c Changeset,
     ) -> Result<(), (&'c LayerPath, EntryError)> {
+        self.nodes.reserve(changeset.entries.len());
         for whiteout in &changeset.whiteouts {
             let (Whiteout::Path(path) | Whiteout::Opaque(path)) = whiteout;
             self.apply_whiteout(whiteout).map_err(|error| (path, error))?;

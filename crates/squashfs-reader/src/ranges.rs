@@ -26,8 +26,8 @@ enum Owner<'a> {
 /// Equal files share their blocks, so the same range with the same size words is allowed any number of times. Anything
 /// else means that writer and tables disagree on where something stands.
 pub(crate) fn check_ranges(image: &Image, tree: &Tree) -> Result<(), ReadError> {
-    let mut blocks = Vec::new();
-    let mut pieces = Vec::new();
+    let mut blocks = Vec::with_capacity(image.fragments.len() + tree.found.len());
+    let mut pieces = Vec::with_capacity(tree.found.len());
     for (index, fragment) in image.fragments.iter().enumerate() {
         let end = fragment.start + u64::from(fragment.length);
         blocks.push(Part { start: fragment.start, end, owner: Owner::Fragment(index) });
