@@ -11,6 +11,8 @@ use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{MetadataExt, PermissionsExt, symlink};
 use std::path::Path;
 use std::process::{Command, Stdio};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
 
 const PASSWD: &str = "--passwd=tester:x:23001:23001::/:/bin/sh";
 const GROUP: &str = "--group=tester:x:23001:";
@@ -129,6 +131,36 @@ fn privileged_c15_an_image_whose_own_places_are_links_or_files_is_refused_or_sta
                 assert_eq!(left.len(), 1, "{place} {kind}: {left:?}");
             }
         }
+    });
+}
+
+#[test]
+fn renames_elsewhere_on_the_node_disturb_no_start() {
+    on_stage(|stage| {
+        let image = make_image("climbing", &|tree| {
+            fs::remove_dir_all(tree.join("etc")).unwrap();
+            symlink("opt/../opt/../opt/../opt/../opt/../opt", tree.join("etc")).unwrap();
+        });
+        stage.publish(&image, Access::Public);
+        let (here, there) = (Path::new("/srv/user/here"), Path::new("/srv/user/there"));
+        fs::write(here, "").unwrap();
+        let ended = AtomicBool::new(false);
+        std::thread::scope(|scope| {
+            // Each rename anywhere makes the kernel give up the lookups that pass a `..` just then.
+            let renamer = scope.spawn(|| {
+                let (mut renames, end) = (0_u64, Instant::now() + Duration::from_secs(60));
+                while !ended.load(Ordering::Relaxed) && Instant::now() < end {
+                    fs::rename(here, there).and_then(|()| fs::rename(there, here)).unwrap();
+                    renames += 2;
+                }
+                renames
+            });
+            let ran: Vec<_> = (0..50).map(|_| stage.run(&[PASSWD, GROUP], &["true"])).collect();
+            ended.store(true, Ordering::Relaxed);
+            assert!(renamer.join().unwrap() > 10_000);
+            let refused: Vec<_> = ran.iter().filter(|ran| ran.code != Some(0)).collect();
+            assert!(refused.is_empty(), "{refused:?}");
+        });
     });
 }
 
