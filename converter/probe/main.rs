@@ -39,7 +39,7 @@ fn main() {
 type Attempt = fn(Pid) -> io::Result<()>;
 
 fn attempt_all(place: &str, parent: Pid) {
-    let attempts: [(&str, Attempt); 27] = [
+    let attempts: [(&str, Attempt); 28] = [
         ("open a file", |_| File::open("/etc/passwd").map(drop)),
         ("open the root", |_| File::open("/").map(drop)),
         ("make a file", |_| File::create("/tmp/made-in-the-sandbox").map(drop)),
@@ -74,6 +74,10 @@ fn attempt_all(place: &str, parent: Pid) {
         }),
         ("make a user namespace", |_| Ok(nix::sched::unshare(CloneFlags::CLONE_NEWUSER)?)),
         ("become another user", |_| Ok(nix::unistd::setuid(Uid::from_raw(65534))?)),
+        ("slow its parent down", |parent| {
+            let parent = rustix::process::Pid::from_raw(parent.as_raw());
+            Ok(rustix::process::setpriority_process(parent, 19)?)
+        }),
         ("be looked into again", |_| Ok(nix::sys::prctl::set_dumpable(true)?)),
     ];
     for (name, attempt) in attempts {
@@ -93,6 +97,7 @@ fn work() {
                 scope.spawn(move || {
                     let block = vec![number; 1 << 20];
                     thread::sleep(std::time::Duration::from_millis(1));
+                    rustix::process::setpriority_process(None, 10).unwrap();
                     block.iter().sum::<u64>()
                 })
             })
@@ -102,6 +107,8 @@ fn work() {
     assert_eq!(sums, 28 << 20);
     assert!(thread::available_parallelism().unwrap().get() > 0);
     assert_eq!(std::collections::HashMap::from([(1, 2)]).len(), 1);
+    rustix::fs::fcntl_setfl(&file, rustix::fs::OFlags::DIRECT).unwrap();
+    rustix::fs::fcntl_setfl(&file, rustix::fs::OFlags::empty()).unwrap();
     file.write_all(b"written").unwrap();
     file.set_len(1 << 20).unwrap();
     file.sync_data().unwrap();

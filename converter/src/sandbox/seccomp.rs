@@ -6,6 +6,7 @@
 use std::collections::BTreeMap;
 
 use nix::libc;
+use rustix::fs::OFlags;
 use seccompiler::{
     BpfProgram, SeccompAction, SeccompCmpArgLen, SeccompCmpOp, SeccompCondition, SeccompFilter,
     SeccompRule, TargetArch, apply_filter_all_threads,
@@ -54,6 +55,14 @@ fn allowed() -> Result<Rules, SeccompError> {
     for request in [FICLONE, FICLONERANGE] {
         when(libc::SYS_ioctl, equal(1, request))?;
     }
+    let mut when_both = |call: libc::c_long, conditions: [Result<SeccompCondition, _>; 2]| {
+        let rule = conditions.into_iter().collect::<Result<_, _>>().and_then(SeccompRule::new);
+        rule.map(|rule| rules.entry(call).or_default().push(rule)).map_err(SeccompError::Build)
+    };
+    // A thread's own priority, which it can only lower.
+    when_both(libc::SYS_setpriority, [equal(0, libc::PRIO_PROCESS.into()), equal(1, 0)])?;
+    let others = !u64::from((OFlags::DIRECT | OFlags::LARGEFILE).bits());
+    when_both(libc::SYS_fcntl, [equal(1, libc::F_SETFL as u64), masked(2, others, 0)])?;
     Ok(rules)
 }
 

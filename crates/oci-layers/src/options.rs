@@ -36,7 +36,7 @@ impl Default for Options {
                 3..=8 => 2,
                 _ => 4,
             },
-            budget: 64 << 20,
+            budget: 32 << 20,
         }
     }
 }

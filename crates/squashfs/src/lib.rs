@@ -12,6 +12,7 @@ mod directory;
 mod error;
 mod inode;
 mod metadata;
+mod pages;
 mod sink;
 mod superblock;
 mod table;

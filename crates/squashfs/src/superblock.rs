@@ -27,7 +27,7 @@ impl Superblock {
             | NO_XATTRS
             | COMPRESSOR_OPTIONS
             | if self.fragment_table.is_none() { NO_FRAGMENTS } else { 0 };
-        let mut bytes = Vec::with_capacity(SUPERBLOCK_BYTES as usize);
+        let mut bytes = Vec::with_capacity(SUPERBLOCK_BYTES);
         bytes.extend_from_slice(b"hsqs");
         bytes.extend_from_slice(&self.inodes.to_le_bytes());
         bytes.extend_from_slice(&0_u32.to_le_bytes()); // creation time: the output must not depend on the clock
@@ -52,7 +52,7 @@ impl Superblock {
     }
 }
 
-pub(crate) const SUPERBLOCK_BYTES: u64 = 96;
+pub(crate) const SUPERBLOCK_BYTES: usize = 96;
 /// The offset of a table that is not there.
 const ABSENT: u64 = u64::MAX;
 
@@ -82,7 +82,7 @@ mod tests {
             export_table: 300,
         }
         .encode();
-        assert_eq!(bytes.len() as u64, SUPERBLOCK_BYTES);
+        assert_eq!(bytes.len(), SUPERBLOCK_BYTES);
         assert_eq!(&bytes[..8], b"hsqs\x07\0\0\0");
         assert_eq!(&bytes[20..32], &[6, 0, 17, 0, 0x90, 6, 1, 0, 4, 0, 0, 0]);
         assert_eq!(&bytes[32..34], &[0x34, 0x12]);
