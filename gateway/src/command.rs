@@ -82,6 +82,8 @@ async fn serve_until_told(config: &Config) -> anyhow::Result<()> {
     app.clean().context("cannot start")?;
     app.report_unrecorded().await.context("cannot start")?;
     app.report_sandbox();
+    // Whoever pulls first finds everything ready.
+    app.pulls.queue().warm_up();
     for listener in &listeners {
         info!("listens on {}", listener.local_addr()?);
     }

@@ -10,6 +10,7 @@ mod asked;
 mod auth;
 mod blob;
 mod challenge;
+mod connections;
 mod credentials;
 mod endpoint;
 mod error;
@@ -22,6 +23,7 @@ mod transport;
 
 pub use asked::{Asked, Wanted};
 pub use blob::BlobStream;
+pub use connections::Connections;
 pub use credentials::Credentials;
 pub use endpoint::{AuthMethod, Endpoint};
 pub use error::RegistryError;

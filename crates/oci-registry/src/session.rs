@@ -6,7 +6,8 @@ use crate::failure::Failure;
 use crate::patience::Patience;
 use crate::transport::{Transport, brief};
 use crate::{
-    BlobStream, CONFIG_LIMIT, Credentials, Endpoint, MANIFEST_LIMIT, RegistryError, Timeouts,
+    BlobStream, CONFIG_LIMIT, Connections, Credentials, Endpoint, MANIFEST_LIMIT, RegistryError,
+    Timeouts,
 };
 use image_ref::{Digest, Platform, Version};
 use oci_documents::{
@@ -60,6 +61,7 @@ impl Session {
     /// # Errors
     /// [`RegistryError::Setup`] where the endpoint or the repository's name cannot be used.
     pub fn new(
+        connections: &Connections,
         endpoint: &Endpoint,
         repository: &str,
         credentials: Option<Credentials>,
@@ -68,13 +70,14 @@ impl Session {
         let endpoint = Endpoint { base: endpoint.request_base(), ..endpoint.clone() };
         let setup = |reason| RegistryError::Setup { registry: endpoint.name.clone(), reason };
         let base = repository_url(&endpoint.base, repository).map_err(setup)?;
+        let client = connections.client(&endpoint, &timeouts)?;
         Ok(Self {
             inner: Arc::new(Inner {
                 registry: endpoint.name.clone(),
                 repository: repository.to_owned(),
                 login: endpoint.login_name(),
                 base,
-                transport: Transport::new(&endpoint, &timeouts)?,
+                transport: Transport::new(client, &endpoint, &timeouts),
                 authorizer: Authorizer::new(&endpoint, repository, credentials),
                 timeouts,
                 used_credentials: AtomicBool::new(false),

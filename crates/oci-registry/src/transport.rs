@@ -20,36 +20,8 @@ pub(crate) struct Transport {
 }
 
 impl Transport {
-    pub(crate) fn new(endpoint: &Endpoint, timeouts: &Timeouts) -> Result<Self, RegistryError> {
-        let setup =
-            |reason: String| RegistryError::Setup { registry: endpoint.name.clone(), reason };
-        let mut builder = Client::builder()
-            .user_agent(concat!("gantry/", env!("CARGO_PKG_VERSION")))
-            .redirect(redirect::Policy::none())
-            .no_proxy()
-            .referer(false)
-            .no_gzip()
-            .no_brotli()
-            .no_zstd()
-            .no_deflate()
-            .connect_timeout(timeouts.connect)
-            .http2_max_header_list_size(HEADER_BYTES_LIMIT);
-        if !endpoint.internal {
-            builder = builder.dns_resolver(PublicResolver);
-        }
-        if let Some(path) = &endpoint.ca {
-            let name = path.display();
-            let pem = std::fs::read(path)
-                .map_err(|error| setup(format!("cannot read its certificates {name}: {error}")))?;
-            let certificates = Certificate::from_pem_bundle(&pem)
-                .ok()
-                .filter(|list| !list.is_empty())
-                .ok_or_else(|| setup(format!("{name} holds no certificates in PEM form")))?;
-            builder = builder.tls_certs_merge(certificates);
-        }
-        let client =
-            builder.build().map_err(|error| setup(Failure::from_reqwest(&error).to_string()))?;
-        Ok(Self { client, internal: endpoint.internal, idle: timeouts.idle })
+    pub(crate) fn new(client: Client, endpoint: &Endpoint, timeouts: &Timeouts) -> Self {
+        Self { client, internal: endpoint.internal, idle: timeouts.idle }
     }
 
     /// Gets `url`, or what it redirects to, whatever the status then is.
@@ -131,6 +103,36 @@ impl Transport {
         }
         check_literal(url).map_err(|refused| Failure::NotAllowed(refused.to_string()))
     }
+}
+
+/// Makes a client, which serves any endpoint with the same certificates, timeout and right to internal addresses.
+pub(crate) fn client(endpoint: &Endpoint, timeouts: &Timeouts) -> Result<Client, RegistryError> {
+    let setup = |reason: String| RegistryError::Setup { registry: endpoint.name.clone(), reason };
+    let mut builder = Client::builder()
+        .user_agent(concat!("gantry/", env!("CARGO_PKG_VERSION")))
+        .redirect(redirect::Policy::none())
+        .no_proxy()
+        .referer(false)
+        .no_gzip()
+        .no_brotli()
+        .no_zstd()
+        .no_deflate()
+        .connect_timeout(timeouts.connect)
+        .http2_max_header_list_size(HEADER_BYTES_LIMIT);
+    if !endpoint.internal {
+        builder = builder.dns_resolver(PublicResolver);
+    }
+    if let Some(path) = &endpoint.ca {
+        let name = path.display();
+        let pem = std::fs::read(path)
+            .map_err(|error| setup(format!("cannot read its certificates {name}: {error}")))?;
+        let certificates = Certificate::from_pem_bundle(&pem)
+            .ok()
+            .filter(|list| !list.is_empty())
+            .ok_or_else(|| setup(format!("{name} holds no certificates in PEM form")))?;
+        builder = builder.tls_certs_merge(certificates);
+    }
+    builder.build().map_err(|error| setup(Failure::from_reqwest(&error).to_string()))
 }
 
 /// Where an answer redirects to, if it does.

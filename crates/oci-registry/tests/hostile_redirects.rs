@@ -4,7 +4,7 @@
 
 mod server;
 
-use oci_registry::{Endpoint, RegistryError, Session, Timeouts, Url};
+use oci_registry::{Connections, Endpoint, RegistryError, Session, Timeouts, Url};
 use serde_json::json;
 use server::{
     BASIC_OF_BOB, Reply, Request, Server, bob, manifest, manifest_reply, ok, session, status, tag,
@@ -279,8 +279,13 @@ async fn nothing_shows_a_password() {
     session.resolve(&tag()).await.unwrap();
     let text = format!("{session:?}");
     assert!(!text.contains("secret") && !text.contains("Ym9iOnNlY3JldA"), "{text}");
-    let Err(error) = Session::new(&registry.endpoint(), "../x", Some(bob()), Timeouts::default())
-    else {
+    let Err(error) = Session::new(
+        &Connections::default(),
+        &registry.endpoint(),
+        "../x",
+        Some(bob()),
+        Timeouts::default(),
+    ) else {
         panic!()
     };
     assert_eq!(

@@ -5,7 +5,7 @@
 mod registry;
 
 use image_ref::Version;
-use oci_registry::{Endpoint, RegistryError, Url};
+use oci_registry::{Connections, Endpoint, RegistryError, Url};
 use registry::{Registry, free_port, make_certificates, session, wait_for_port};
 use std::process::{Command, Stdio};
 use tempfile::TempDir;
@@ -54,9 +54,15 @@ async fn the_sites_own_authority_is_trusted_where_it_is_configured_only() {
 async fn a_certificate_file_that_is_none_is_named() {
     let mut endpoint = Endpoint::new("r.example", Url::parse("https://localhost").unwrap());
     let new = |endpoint: &Endpoint| {
-        oci_registry::Session::new(endpoint, "app", None, oci_registry::Timeouts::default())
-            .unwrap_err()
-            .to_string()
+        oci_registry::Session::new(
+            &Connections::default(),
+            endpoint,
+            "app",
+            None,
+            oci_registry::Timeouts::default(),
+        )
+        .unwrap_err()
+        .to_string()
     };
     endpoint.ca = Some("/nonexistent/ca.pem".into());
     assert_eq!(

@@ -23,8 +23,8 @@ use futures_util::StreamExt;
 use gateway_api::Status;
 use image_ref::{Digest, ImageRef, Sidecar};
 use oci_registry::{
-    AuthMethod, Credentials, Descriptor, Endpoint, ImageConfig, Manifest, RegistryError, Resolved,
-    Session, Timeouts, Url,
+    AuthMethod, Connections, Credentials, Descriptor, Endpoint, ImageConfig, Manifest,
+    RegistryError, Resolved, Session, Timeouts, Url,
 };
 
 use crate::config::{Conversion, Limits};
@@ -69,12 +69,13 @@ impl Found {
 /// Small and quick: whoever wants an image makes these calls with their own credentials. That alone does not prove that
 /// they may have it, see [`prove`].
 pub(crate) async fn resolve(
+    connections: &Connections,
     system: &System,
     reference: &ImageRef,
     source: Source,
     login: Option<Login>,
 ) -> Result<Found, PullError> {
-    let session = open_session(&source, login)?;
+    let session = open_session(connections, &source, login)?;
     let resolved = session.resolve(reference.version()).await?;
     let manifest = session.manifest_for(&resolved, &system.platform).await?;
     Ok(Found { session: Arc::new(session), resolved, manifest, source })
@@ -101,7 +102,11 @@ pub(crate) async fn prove(found: &Found, image: &Image) -> Result<(), PullError>
     Ok(())
 }
 
-fn open_session(source: &Source, login: Option<Login>) -> Result<Session, RegistryError> {
+fn open_session(
+    connections: &Connections,
+    source: &Source,
+    login: Option<Login>,
+) -> Result<Session, RegistryError> {
     let base = Url::parse(&source.url).map_err(|error| RegistryError::Setup {
         registry: source.registry.clone(),
         reason: format!("its address {} is malformed: {error}", source.url),
@@ -116,7 +121,7 @@ fn open_session(source: &Source, login: Option<Login>) -> Result<Session, Regist
     };
     let credentials = login.map(|login| Credentials { user: login.user, password: login.password });
     let repository = endpoint.repository(&source.repository);
-    Session::new(&endpoint, &repository, credentials, Timeouts::default())
+    Session::new(connections, &endpoint, &repository, credentials, Timeouts::default())
 }
 
 /// Makes the image: the next four calls. Returns it as the store is to know it, without tags, and its file.

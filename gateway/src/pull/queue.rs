@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 
 use gateway_api::{PullEvent, Status};
 use image_ref::{Digest, ImageRef};
+use oci_registry::Connections;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -38,6 +39,7 @@ pub(super) struct Shared {
     pub(super) limits: Limits,
     pub(super) conversion: config::Conversion,
     pub(super) converter: Converter,
+    pub(super) connections: Connections,
     pub(super) workers: Workers,
     /// Cancelled when the gateway shuts down.
     pub(super) stop: CancellationToken,
@@ -143,6 +145,7 @@ impl Queue {
             limits,
             conversion,
             converter,
+            connections: Connections::default(),
             workers: Workers::new(workers),
             stop: CancellationToken::new(),
             tasks: TaskTracker::new(),
@@ -150,6 +153,11 @@ impl Queue {
             attempts: Mutex::default(),
         };
         Self { shared: Arc::new(shared) }
+    }
+
+    /// Makes ready what the first pull would have to wait for. Blocks for a tenth of a second.
+    pub fn warm_up(&self) {
+        self.shared.connections.warm_up();
     }
 
     /// Joins the pull that the order asks for, or begins one.

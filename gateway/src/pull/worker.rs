@@ -126,7 +126,11 @@ async fn fetch(
     let progress = &attempt.progress;
     progress.status(Status::Pending, format!("asking {} for {reference}", source.registry));
     let registry = source.registry.clone();
-    let asked = answered(RESOLVE, registry, resolve(&system, &reference, source, login));
+    let asked = answered(
+        RESOLVE,
+        registry,
+        resolve(&shared.connections, &system, &reference, source, login),
+    );
     let found = tokio::select! {
         () = shared.stop.cancelled() => return Err(PullError::Interrupted),
         found = with_heartbeat(shared, ticket, progress, asked) => Arc::new(found?),

@@ -2,7 +2,7 @@
 #![allow(dead_code, unreachable_pub, reason = "each test program uses its part")]
 
 use image_ref::Digest;
-use oci_registry::{Credentials, Endpoint, Session, Timeouts, Url};
+use oci_registry::{Connections, Credentials, Endpoint, Session, Timeouts, Url};
 use serde_json::{Value, json};
 use sha2::Digest as _;
 use std::net::{TcpListener, TcpStream};
@@ -125,7 +125,7 @@ pub fn session(endpoint: &Endpoint, repository: &str, login: Option<(&str, &str)
     let credentials =
         login.map(|(user, password)| Credentials { user: user.into(), password: password.into() });
     let timeouts = Timeouts { tries: 1, ..Timeouts::default() };
-    Session::new(endpoint, repository, credentials, timeouts).unwrap()
+    Session::new(&Connections::default(), endpoint, repository, credentials, timeouts).unwrap()
 }
 
 pub fn digest_of(bytes: &[u8]) -> Digest {

@@ -2,7 +2,7 @@
 #![allow(dead_code, unreachable_pub, reason = "each test program uses its part")]
 
 use image_ref::{Digest, Platform, Version};
-use oci_registry::{Credentials, Endpoint, Session, Timeouts, Url};
+use oci_registry::{Connections, Credentials, Endpoint, Session, Timeouts, Url};
 use serde_json::{Value, json};
 use sha2::Digest as _;
 use std::io::{BufRead as _, BufReader, Write as _};
@@ -178,7 +178,7 @@ pub fn session(endpoint: &Endpoint, credentials: Option<Credentials>) -> Session
         pause: Duration::from_millis(5),
         longest_pause: Duration::from_secs(2),
     };
-    Session::new(endpoint, "org/app", credentials, timeouts).unwrap()
+    Session::new(&Connections::default(), endpoint, "org/app", credentials, timeouts).unwrap()
 }
 
 pub fn tag() -> Version {

@@ -1,6 +1,6 @@
 //! A child that lies, and downloads that fail.
 
-use oci_registry::{AuthMethod, Endpoint, Timeouts, Url};
+use oci_registry::{AuthMethod, Connections, Endpoint, Timeouts, Url};
 
 use super::*;
 
@@ -15,7 +15,9 @@ fn making(layers: usize, reusing: bool) -> (tempfile::TempDir, Making) {
         auth: AuthMethod::Offered,
     };
     let repository = endpoint.repository("org/app");
-    let session = Session::new(&endpoint, &repository, None, Timeouts::default()).unwrap();
+    let session =
+        Session::new(&Connections::default(), &endpoint, &repository, None, Timeouts::default())
+            .unwrap();
     let directory = tempfile::tempdir().unwrap();
     let out = ImageDir::open(directory.path()).unwrap().partial().unwrap();
     let digest = Digest::from_bytes([1; 32]);
