@@ -97,6 +97,10 @@ pub(crate) fn run(root: &Path, slurm_plugins: &Path) -> Result<()> {
             Source::Example(path) => installer.put(&workspace.join(path), target, mode)?,
         }
     }
+    if products::HAS_LEVELS {
+        let target = Path::new("usr/libexec/gantry").join(products::CONVERTER_V3);
+        installer.put(&built.join(products::CONVERTER_V3), &target, 0o755)?;
+    }
     let plugins = slurm_plugins.strip_prefix("/").unwrap_or(slurm_plugins);
     installer.put(&built.join(PLUGIN), &plugins.join(PLUGIN), 0o755)?;
     installer.link("gantry", Path::new("usr/bin/shifter"))

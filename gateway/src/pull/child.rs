@@ -20,6 +20,8 @@ use tracing::warn;
 use super::error::printable;
 use super::queue::locked;
 
+mod level;
+
 /// The program that converts, each time as a child of its own.
 #[derive(Clone, Debug)]
 pub struct Converter {
@@ -47,9 +49,10 @@ pub(crate) enum LastWord {
 }
 
 impl Converter {
-    /// Uses the program at this path.
+    /// Uses the program at this path, or the one beside it that was built for processors like this one.
     pub fn new(program: &Path) -> Self {
-        Self { program: program.into() }
+        let own = level::of_this_processor().and_then(|level| level::variant(program, level));
+        Self { program: own.as_deref().unwrap_or(program).into() }
     }
 
     /// Has the program enter its sandbox, and returns what it says of it. Blocks for some milliseconds.
