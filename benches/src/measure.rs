@@ -186,7 +186,7 @@ pub(crate) fn allocated(path: &Path) -> u64 {
 }
 
 /// How often is looked.
-const PERIOD: Duration = Duration::from_millis(50);
+const PERIOD: Duration = Duration::from_millis(100);
 
 /// After a look that took long there is none for so many times as long.
 const SHARE: u32 = 19;
