@@ -239,7 +239,7 @@ impl Inflating {
 const BLOCK: usize = 128 << 10;
 
 /// The product's default level.
-const LEVEL: i32 = 3;
+const LEVEL: i32 = 2;
 
 /// An archive is inflated into buffers of this size; what is cut at the end of one is copied to the next.
 const BUFFER: usize = 2 << 20;

@@ -65,16 +65,16 @@ impl Unpacked {
 
     /// The same at our own compressor, level and block size.
     pub(crate) fn same_compressor(&self) -> Result<Peer> {
-        let script = format!("{MKSQUASHFS} -comp zstd -Xcompression-level 3 -b 131072");
-        self.pack("the same, mksquashfs zstd level 3", &script)
+        let script = format!("{MKSQUASHFS} -comp zstd -Xcompression-level 2 -b 131072");
+        self.pack("the same, mksquashfs zstd level 2", &script)
     }
 
     /// `tar | tar2sqfs` at our own compressor, level and block size.
     pub(crate) fn tar2sqfs(&self) -> Result<Peer> {
         let script = "tar --create --directory bundle/rootfs --sort=name --owner=0 --group=0 --numeric-owner . |
-            tar2sqfs --quiet --no-xattr --compressor zstd --comp-extra level=3 --block-size 131072 \
+            tar2sqfs --quiet --no-xattr --compressor zstd --comp-extra level=2 --block-size 131072 \
               --num-jobs \"$(nproc)\" out.squashfs";
-        self.pack("skopeo + umoci + tar | tar2sqfs zstd level 3", script)
+        self.pack("skopeo + umoci + tar | tar2sqfs zstd level 2", script)
     }
 
     fn pack(&self, name: &'static str, script: &str) -> Result<Peer> {

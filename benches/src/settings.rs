@@ -71,13 +71,14 @@ pub(crate) fn run(machine: &Machine, layers: &Layers) -> Result<Report> {
 }
 
 /// The default is among them.
-const SETTINGS: [(&str, u64); 6] = [
-    ("zstd:3", 128 << 10),
+const SETTINGS: [(&str, u64); 7] = [
+    ("zstd:2", 128 << 10),
     ("zstd:1", 128 << 10),
+    ("zstd:3", 128 << 10),
     ("zstd:6", 128 << 10),
-    ("zstd:3", 32 << 10),
-    ("zstd:3", 256 << 10),
-    ("zstd:3", 1 << 20),
+    ("zstd:2", 32 << 10),
+    ("zstd:2", 256 << 10),
+    ("zstd:2", 1 << 20),
 ];
 
 const RUNS: usize = 5;

@@ -64,7 +64,7 @@ pub struct Import {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Options {
-    /// The compressor and its level, such as `zstd:3`.
+    /// The compressor and its level, such as `zstd:2`.
     pub compressor: String,
     /// Bytes of file data in one block: a power of two between 4096 and 1048576.
     pub block_size: u32,

@@ -5,8 +5,8 @@ use std::str::FromStr;
 
 /// A compressor and its level, always one that exists.
 ///
-/// Written `zstd:3` or `gzip:6`. Level 3 of zstd is the default: higher ones cost many times the time for a few
-/// percent of size, and gzip costs readers about three times the decompression time.
+/// Written `zstd:2` or `gzip:6`. Level 2 of zstd is the default: level 3 takes a tenth more of a conversion's time for 2 %
+/// of size, higher ones many times it for a few percent, and gzip costs readers about three times the decompression.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Compressor {
     method: Method,
@@ -75,7 +75,7 @@ impl Compressor {
 
 impl Default for Compressor {
     fn default() -> Self {
-        Self { method: Method::Zstd, level: 3 }
+        Self { method: Method::Zstd, level: 2 }
     }
 }
 
@@ -104,7 +104,7 @@ impl FromStr for Compressor {
             None => None,
         };
         match name {
-            "zstd" => Self::zstd(level.unwrap_or(3)),
+            "zstd" => Self::zstd(level.unwrap_or(2)),
             "gzip" => Self::gzip(level.unwrap_or(6)),
             _ => Err(CompressorError::Name(name.to_owned())),
         }

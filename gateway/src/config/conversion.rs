@@ -12,7 +12,7 @@ use serde::de::{Deserializer, Error};
 #[derive(Clone, Debug, Deserialize)]
 #[serde(rename_all = "PascalCase", default, deny_unknown_fields)]
 pub struct Conversion {
-    /// What blocks are compressed with, such as `zstd:3`, the default.
+    /// What blocks are compressed with, such as `zstd:2`, the default.
     pub compressor: Compressor,
     /// Bytes of file data in one block; 131072 by default.
     pub block_size: BlockSize,
@@ -34,7 +34,7 @@ impl Default for Conversion {
     }
 }
 
-/// What an image's bytes depend on, as it is recorded with the image: `zstd:3 131072`.
+/// What an image's bytes depend on, as it is recorded with the image: `zstd:2 131072`.
 impl fmt::Display for Conversion {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{} {}", self.compressor, self.block_size.0)
@@ -55,7 +55,7 @@ pub enum Compressor {
 
 impl Default for Compressor {
     fn default() -> Self {
-        Self::Zstd(3)
+        Self::Zstd(2)
     }
 }
 
@@ -148,7 +148,7 @@ mod tests {
     fn what_is_not_said_has_a_default() {
         let default = parse("{}").unwrap();
         assert!(default.reuse && default.workers.is_none());
-        assert_eq!(default.to_string(), "zstd:3 131072");
+        assert_eq!(default.to_string(), "zstd:2 131072");
         let whole =
             r#"{ "Compressor": "gzip:9", "BlockSize": 4096, "Reuse": false, "Workers": 3 }"#;
         let whole = parse(whole).unwrap();
