@@ -43,6 +43,8 @@ pub struct Run {
     pub request: Option<String>,
     /// What shall be bound.
     pub volumes: Vec<Volume>,
+    /// The selection of the site's modules; its default where there is none.
+    pub modules: Option<String>,
     /// Where the command starts.
     pub workdir: Workdir,
     /// `NAME=value` settings.
@@ -122,6 +124,7 @@ struct Words {
     digest: Option<Digest>,
     request: Option<String>,
     volumes: Vec<Volume>,
+    modules: Option<String>,
     workdir: Option<Workdir>,
     env: Vec<Vec<u8>>,
     clear_environment: Option<()>,
@@ -186,6 +189,9 @@ impl Words {
                     Ok(())
                 }
             }
+            (b"--module", Some(text)) if text.len() <= REQUEST_LIMIT => {
+                once(&mut self.modules, utf8(text).ok_or_else(|| bad("UTF-8 text"))?, name)
+            }
             (b"--workdir", None) => once(&mut self.workdir, Workdir::Image, name),
             (b"--workdir", Some(path)) if path.starts_with(b"/") && path.len() <= PATH_LIMIT => {
                 once(&mut self.workdir, Workdir::Path(path.to_vec()), name)
@@ -228,6 +234,7 @@ impl Words {
             digest: self.digest()?,
             request: self.request,
             volumes: self.volumes,
+            modules: self.modules,
             workdir: self.workdir.unwrap_or(Workdir::Caller),
             env: self.env,
             clear_environment: self.clear_environment.is_some(),
