@@ -287,7 +287,7 @@ fn meant_by(key: &str) -> Option<&'static str> {
 }
 
 /// Keys that an unknown one is compared with, to tell a wrong letter case.
-const KEYS: &[&str] = &[
+pub(crate) const KEYS: &[&str] = &[
     "imagePath",
     "imageOwner",
     "gantrySuidPath",

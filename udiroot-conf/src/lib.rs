@@ -18,6 +18,8 @@ mod lines;
 #[cfg(feature = "std")]
 mod load;
 mod module;
+#[cfg(feature = "std")]
+pub mod show;
 mod size;
 pub mod volume;
 

@@ -9,6 +9,7 @@ mod enter;
 mod env_file;
 mod environment;
 mod image;
+mod show_config;
 
 use crate::exit::{Exit, Failure};
 use crate::lookup::{self, LookupError};
@@ -62,6 +63,9 @@ fn run(args: &[OsString], program: &'static str) -> Result<String, Ended> {
                     Answer::Wrong(failure) => return Err(failure.into()),
                 },
             };
+            if options.show_config {
+                return Ok(show_config::text()?);
+            }
             run_command(&environment, options, program)?
         }
     };
