@@ -312,7 +312,7 @@ mod tests {
         let mut options = Options::new();
         options.take(1, "docker:a:1").unwrap();
         for (number, text) in
-            [(1, "docker:A"), (1, ""), (1, "a b"), (2, "/x:/etc"), (2, "x"), (3, "a")]
+            [(1, "docker:A"), (1, ""), (1, "a b"), (2, "/x:/etc"), (2, "x"), (9, "a")]
         {
             options.take(number, text).unwrap_err();
         }
