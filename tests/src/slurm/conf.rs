@@ -17,6 +17,8 @@ pub struct SlurmPlan {
     pub prolog: bool,
     /// A node whose plugstack.conf lacks the plugin's line.
     pub bare: Option<&'static str>,
+    /// Further lines of slurm.conf.
+    pub settings: &'static str,
 }
 
 /// A line of `plugstack.conf`.
@@ -32,7 +34,13 @@ pub enum Plugin {
 
 impl Default for SlurmPlan {
     fn default() -> Self {
-        Self { nodes: 3, plugin: Plugin::Required(String::new()), prolog: true, bare: None }
+        Self {
+            nodes: 3,
+            plugin: Plugin::Required(String::new()),
+            prolog: true,
+            bare: None,
+            settings: "",
+        }
     }
 }
 
@@ -73,6 +81,7 @@ fn slurm_conf(plan: &SlurmPlan) -> String {
         );
     }
     let nodes = plan.nodes;
+    text += plan.settings;
     text += &format!(
         "PartitionName=main Nodes=node[1-{nodes}] Default=YES MaxTime=INFINITE State=UP\n"
     );
@@ -109,7 +118,7 @@ SlurmdTimeout=60
 UnkillableStepTimeout=60
 PropagateResourceLimits=NONE
 PrologFlags=Alloc
-SchedulerParameters=batch_sched_delay=0
+SchedulerParameters=batch_sched_delay=0,bf_interval=1
 MailProg=/bin/true
 ";
 
