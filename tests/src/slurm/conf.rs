@@ -15,6 +15,8 @@ pub struct SlurmPlan {
     pub plugin: Plugin,
     /// Whether Gantry's Prolog and Epilog are configured.
     pub prolog: bool,
+    /// Whether each job has a `/tmp` of its own, by job_container/tmpfs; for a single node, as nodes share the disk.
+    pub own_tmp: bool,
 }
 
 /// A line of `plugstack.conf`.
@@ -30,7 +32,7 @@ pub enum Plugin {
 
 impl Default for SlurmPlan {
     fn default() -> Self {
-        Self { nodes: 3, plugin: Plugin::Required(String::new()), prolog: true }
+        Self { nodes: 3, plugin: Plugin::Required(String::new()), prolog: true, own_tmp: false }
     }
 }
 
@@ -43,6 +45,9 @@ pub(super) fn write(plan: &SlurmPlan) -> Result<()> {
     };
     put("slurm.conf", &slurm_conf(plan))?;
     put("cgroup.conf", "CgroupPlugin=autodetect\nConstrainCores=no\nConstrainRAMSpace=no\n")?;
+    if plan.own_tmp {
+        put("job_container.conf", "AutoBasePath=true\nBasePath=/srv/slurm/own-tmp\n")?;
+    }
     put("plugstack.conf", &plugstack_conf(&plan.plugin))?;
     let mut hosts = fs::File::options().append(true).open("/etc/hosts")?;
     for number in 1..=plan.nodes {
@@ -64,6 +69,7 @@ fn slurm_conf(plan: &SlurmPlan) -> String {
     if plan.prolog {
         text += &format!("Prolog={PROLOG}\nEpilog={EPILOG}\n");
     }
+    text += if plan.own_tmp { OWN_TMP } else { "PrologFlags=Alloc\n" };
     for number in 1..=plan.nodes {
         let port = FIRST_PORT + number;
         text += &format!(
@@ -106,10 +112,12 @@ SlurmctldTimeout=30
 SlurmdTimeout=60
 UnkillableStepTimeout=60
 PropagateResourceLimits=NONE
-PrologFlags=Alloc
 SchedulerParameters=batch_sched_delay=0
 MailProg=/bin/true
 ";
+
+/// The extern step of "Contain" is what makes the job's directories.
+const OWN_TMP: &str = "JobContainerType=job_container/tmpfs\nPrologFlags=Alloc,Contain\n";
 
 /// Where slurmctld keeps its state.
 pub(super) const STATE: &str = "/srv/slurm/state";
