@@ -1,4 +1,5 @@
-//! Every system call of a start: what none of them does, and what comes of it when one of them fails.
+//! Every system call of a start: what none of them does, and what comes of it when one of them fails. The catalogue's
+//! R25 and R46, on the built product.
 
 mod stage;
 
@@ -104,6 +105,21 @@ fn a_drop_that_the_kernel_only_pretends_to_make_is_noticed() {
             "setresuid(0, 0, 0)",
         ];
         assert_eq!(refused, noticed);
+    });
+}
+
+#[test]
+fn r46_where_every_loop_device_is_busy_it_says_so() {
+    on_stage(|stage| {
+        let calls = calls_of_a_start(stage, &[]);
+        let attach = calls.iter().find(|call| call.text.contains("LOOP_CONFIGURE")).unwrap();
+        // From the first attempt on each second call: between two of them a free device is asked for.
+        let inject = format!("inject=ioctl:error=EBUSY:when={}+2", attach.number);
+        let tracing = ["-o", "/dev/null", "-e", "trace=ioctl", "-e", &inject];
+        let ran = finish(&mut strace(stage, &tracing, &[], &["true"]));
+        assert_eq!(ran.code, Some(125), "{ran:?}");
+        let told = "loop device: device or resource busy";
+        assert!(ran.err.contains(told), "{ran:?}");
     });
 }
 
