@@ -349,7 +349,7 @@ mod tests {
     }
 
     #[test]
-    fn a_volume_list_beyond_any_use_is_refused() {
+    fn p11_a_volume_list_beyond_any_use_is_refused() {
         let long = "/a:/b;".repeat(20_000);
         assert_eq!(Options::new().take(2, &long), Err(OptionError::VolumesTooLong(120_000)));
         let many = "/a:/b;".repeat(65);

@@ -136,7 +136,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_digest_is_unknown() {
+    fn p02_what_is_no_digest_is_unknown() {
         for bad in ["", "a", "sha256:", "sha256:../../etc/passwd", &A.to_uppercase()] {
             let job = [("GANTRY_IMAGE", bad), ("GANTRY_IMAGE_REQUEST", "docker:a:1")];
             assert_eq!(known("docker:a:1", &job), None, "{bad}");

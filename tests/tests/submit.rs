@@ -80,7 +80,7 @@ fn privileged_a_step_may_choose_another_image_than_its_job() -> Result<()> {
 }
 
 #[test]
-fn privileged_the_image_survives_export_none() -> Result<()> {
+fn privileged_p05_the_image_survives_export_none() -> Result<()> {
     on_a_machine(|machine| {
         let mut cluster = Cluster::start(machine, Plan::default())?;
         let image = cluster.pull_busybox(&ALICE)?.reference;
@@ -111,7 +111,7 @@ fn privileged_a_volume_of_the_user_is_there_inside() -> Result<()> {
 }
 
 #[test]
-fn privileged_a_job_without_an_image_is_left_alone() -> Result<()> {
+fn privileged_p10_a_job_without_an_image_is_left_alone() -> Result<()> {
     on_a_machine(|machine| {
         let mut cluster = Cluster::start(machine, Plan::default())?;
         cluster.gateway.stop()?;

@@ -19,6 +19,8 @@ pub struct SlurmPlan {
     pub bare: Option<&'static str>,
     /// Further lines of slurm.conf.
     pub settings: &'static str,
+    /// Whether each job has a `/tmp` of its own, by job_container/tmpfs; for a single node, as nodes share the disk.
+    pub own_tmp: bool,
 }
 
 /// A line of `plugstack.conf`.
@@ -40,6 +42,7 @@ impl Default for SlurmPlan {
             prolog: true,
             bare: None,
             settings: "",
+            own_tmp: false,
         }
     }
 }
@@ -53,6 +56,9 @@ pub(super) fn write(plan: &SlurmPlan) -> Result<()> {
     };
     put("slurm.conf", &slurm_conf(plan))?;
     put("cgroup.conf", "CgroupPlugin=autodetect\nConstrainCores=no\nConstrainRAMSpace=no\n")?;
+    if plan.own_tmp {
+        put("job_container.conf", "AutoBasePath=true\nBasePath=/srv/slurm/own-tmp\n")?;
+    }
     put("plugstack.conf", &plugstack_conf(&plan.plugin))?;
     let mut hosts = fs::File::options().append(true).open("/etc/hosts")?;
     for number in 1..=plan.nodes {
@@ -74,6 +80,7 @@ fn slurm_conf(plan: &SlurmPlan) -> String {
     if plan.prolog {
         text += &format!("Prolog={PROLOG}\nEpilog={EPILOG}\n");
     }
+    text += if plan.own_tmp { OWN_TMP } else { "PrologFlags=Alloc\n" };
     for number in 1..=plan.nodes {
         let port = FIRST_PORT + number;
         text += &format!(
@@ -117,10 +124,12 @@ SlurmctldTimeout=30
 SlurmdTimeout=60
 UnkillableStepTimeout=60
 PropagateResourceLimits=NONE
-PrologFlags=Alloc
 SchedulerParameters=batch_sched_delay=0,bf_interval=1
 MailProg=/bin/true
 ";
+
+/// The extern step of "Contain" is what makes the job's directories.
+const OWN_TMP: &str = "JobContainerType=job_container/tmpfs\nPrologFlags=Alloc,Contain\n";
 
 /// Where slurmctld keeps its state.
 pub(super) const STATE: &str = "/srv/slurm/state";
