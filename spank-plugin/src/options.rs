@@ -180,7 +180,7 @@ mod tests {
             options.take(2, "/scratch:/data:ro;/x:/y").unwrap();
         }
         assert_eq!(options.image, Image::Wanted(Request::parse("docker:b:2").unwrap()));
-        assert_eq!(volume::canonical(&options.volumes), "/scratch:/data:ro;/x:/y");
+        assert_eq!(udiroot_conf::canonical(&options.volumes), "/scratch:/data:ro;/x:/y");
         options.take(1, "none").unwrap();
         assert_eq!(options.image, Image::Off);
     }

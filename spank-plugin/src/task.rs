@@ -10,7 +10,6 @@ use nix::fcntl::{FcntlArg, FdFlag, fcntl};
 use std::fmt;
 use std::fs::{self, File};
 use std::os::fd::IntoRawFd as _;
-use udiroot_conf::volume;
 
 /// Changes the task's arguments so that it starts inside the image.
 ///
@@ -93,7 +92,7 @@ fn name_image(
     program: Option<String>,
 ) -> Result<(), TaskError> {
     let digest = entry.digest.map(|digest| digest.to_string());
-    let volumes = volume::canonical(&entry.volumes);
+    let volumes = udiroot_conf::canonical(&entry.volumes);
     let variables = [
         (variables::TASK_PROGRAM, program),
         (variables::REQUEST, Some(entry.request.text.clone())),

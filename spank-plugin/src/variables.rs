@@ -7,7 +7,7 @@ use crate::options::Request;
 use crate::spank::{self, Handle, SpankError};
 use image_ref::{Digest, Version};
 use std::ffi::{CStr, CString};
-use udiroot_conf::volume::{self, Volume};
+use udiroot_conf::volume::Volume;
 
 /// The digest, `sha256:` in front.
 pub(crate) const IMAGE: &CStr = c"GANTRY_IMAGE";
@@ -38,7 +38,7 @@ pub(crate) fn export(
     set(spank, c"SHIFTER_IMAGE", &digest.hex().to_string())?;
     set(spank, c"SHIFTER_IMAGETYPE", "id")?;
     set(spank, c"SHIFTER_IMAGEREQUEST", &request.reference.tag_text())?;
-    let volumes = volume::canonical(volumes);
+    let volumes = udiroot_conf::canonical(volumes);
     for name in [VOLUME, c"SHIFTER_VOLUME"] {
         if volumes.is_empty() {
             // What a job around this one has is not this one's.

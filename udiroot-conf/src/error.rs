@@ -1,5 +1,6 @@
-//! What can be wrong with udiRoot.conf, and what is only worth a notice.
+//! What can be wrong with udiRoot.conf.
 
+use crate::module::ModuleError;
 use crate::volume::VolumeError;
 use alloc::string::String;
 use core::fmt;
@@ -37,8 +38,8 @@ pub enum Problem {
     EnvItem(String),
     /// A volume cannot be used.
     Volume(VolumeError),
-    /// A module is named that does not exist or is not enabled.
-    UnknownModule(String),
+    /// The modules by default, or those that another one names as conflicts, cannot be had.
+    Modules(ModuleError),
 }
 
 impl fmt::Display for ConfError {
@@ -67,44 +68,9 @@ impl fmt::Display for Problem {
                 write!(f, "`{}` is not of the form NAME=value", item.escape_debug())
             }
             Self::Volume(error) => error.fmt(f),
-            Self::UnknownModule(name) => {
-                write!(f, "no enabled module is named `{}`", name.escape_debug())
-            }
+            Self::Modules(error) => error.fmt(f),
         }
     }
 }
 
 impl core::error::Error for ConfError {}
-
-/// Something that is accepted and has no effect.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Notice {
-    /// A key that Shifter itself no longer uses.
-    Deprecated(usize, String),
-    /// A key that Shifter needs and Gantry does not.
-    NotNeeded(usize, String),
-    /// A key that Shifter acts on and this version does not.
-    NoEffect(usize, String),
-    /// A key of a module that is not known.
-    UnknownModuleKey(usize, String),
-    /// A line without `=`.
-    Stray(usize, String),
-}
-
-impl fmt::Display for Notice {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Deprecated(line, key) => write!(f, "line {line}: `{key}` is deprecated, ignored"),
-            Self::NotNeeded(line, key) => write!(f, "line {line}: `{key}` is not needed, ignored"),
-            Self::NoEffect(line, key) => {
-                write!(f, "line {line}: this version does not act on `{}`", key.escape_debug())
-            }
-            Self::UnknownModuleKey(line, key) => {
-                write!(f, "line {line}: `{}` is no key of a module, ignored", key.escape_debug())
-            }
-            Self::Stray(line, text) => {
-                write!(f, "line {line}: `{}` has no `=`, ignored", text.escape_debug())
-            }
-        }
-    }
-}

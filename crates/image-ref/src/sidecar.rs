@@ -13,7 +13,7 @@ use core::fmt;
 /// The largest sidecar that is read or written, in bytes.
 pub const SIDECAR_LIMIT: usize = 1 << 20;
 
-const MAGIC: &[u8; 8] = b"GANTRY\x01\n";
+pub(crate) const MAGIC: &[u8; 8] = b"GANTRY\x01\n";
 
 /// What is published beside an image.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -65,38 +65,6 @@ impl Sidecar {
                     || gids.iter().any(|gid| listed.contains(gid))
             }
         }
-    }
-
-    /// Encodes the sidecar.
-    ///
-    /// # Errors
-    /// [`SidecarError::TooLarge`] where the result would exceed [`SIDECAR_LIMIT`].
-    pub fn encode(&self) -> Result<Vec<u8>, SidecarError> {
-        let mut out = Vec::from(&MAGIC[..]);
-        let mut record = |key: &[u8; 4], value: &[u8]| {
-            let length = u32::try_from(value.len()).map_err(|_| SidecarError::TooLarge)?;
-            out.extend_from_slice(key);
-            out.extend_from_slice(&length.to_le_bytes());
-            out.extend_from_slice(value);
-            Ok(())
-        };
-        record(b"DIGE", self.digest.as_bytes())?;
-        record(b"OWNR", &self.owner.to_le_bytes())?;
-        match &self.access {
-            Access::Public => record(b"PUBL", &[])?,
-            Access::Listed { uids, gids } => {
-                record(b"UIDS", &numbers(uids))?;
-                record(b"GIDS", &numbers(gids))?;
-            }
-        }
-        self.env.iter().try_for_each(|value| record(b"ENVI", value))?;
-        self.entrypoint.iter().try_for_each(|value| record(b"ENTR", value))?;
-        self.cmd.iter().try_for_each(|value| record(b"CMDA", value))?;
-        record(b"WDIR", &self.workdir)?;
-        record(b"PLAT", self.platform.as_bytes())?;
-        record(b"MADE", self.made_by.as_bytes())?;
-        record(b"LAST", &[])?;
-        if out.len() > SIDECAR_LIMIT { Err(SidecarError::TooLarge) } else { Ok(out) }
     }
 
     /// Decodes a sidecar.
@@ -214,10 +182,6 @@ fn c_text(key: [u8; 4], value: &[u8]) -> Result<&[u8], SidecarError> {
 
 fn utf8(key: [u8; 4], value: &[u8]) -> Result<String, SidecarError> {
     core::str::from_utf8(value).map(String::from).map_err(|_| SidecarError::Value(key))
-}
-
-fn numbers(ids: &[u32]) -> Vec<u8> {
-    ids.iter().flat_map(|id| id.to_le_bytes()).collect()
 }
 
 fn parse_numbers(key: [u8; 4], value: &[u8]) -> Result<Vec<u32>, SidecarError> {
