@@ -84,7 +84,7 @@ fn run_command(
             .map(drop)
             .map_err(cannot("print the plan"));
     }
-    let rules = plan::environment_rules(&conf);
+    let rules = plan::environment_rules(&conf, run);
     let context =
         execute::Context { caller, run, inherited, environment, rules, working_directory };
     match execute::all(steps, &context)? {}

@@ -14,7 +14,7 @@ use alloc::vec;
 use alloc::vec::Vec;
 use core::fmt;
 use udiroot_conf::volume::Propagation;
-use udiroot_conf::{Conf, Origin, Volume};
+use udiroot_conf::{Conf, ModuleError, Origin, Volume};
 
 /// One step.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -76,8 +76,7 @@ pub enum Rule {
 pub fn plan(caller: &Caller, conf: &Conf, run: &Run) -> Result<Vec<Step>, PlanError> {
     check_accounts(caller, run)?;
     let users: Vec<Bind> = bind_all(&run.volumes, Rule::User, conf)?;
-    // The default modules were checked when the configuration was read.
-    let modules = conf.modules(None).unwrap_or_default();
+    let modules = conf.modules(run.modules.as_deref()).map_err(PlanError::Module)?;
     let volumes = conf.site_fs.iter().chain(modules.iter().flat_map(|module| &module.volumes));
     let mut site = bind_all(volumes, Rule::Site, conf)?;
     // What lies within another is mounted after it, whatever their order in the file.
@@ -213,6 +212,8 @@ pub enum PlanError {
     NodeCache(String),
     /// A line for passwd or group is malformed or somebody else's.
     Accounts(&'static str),
+    /// A module that there is not, or two that do not go together.
+    Module(ModuleError),
 }
 
 impl PlanError {
@@ -220,7 +221,7 @@ impl PlanError {
     pub fn hint(&self) -> Option<String> {
         let text = match self {
             Self::NodeCache(_) => "use node-local storage that the site offers, such as /tmp",
-            Self::Accounts(_) => return None,
+            Self::Accounts(_) | Self::Module(_) => return None,
         };
         Some(text.into())
     }
@@ -236,6 +237,7 @@ impl fmt::Display for PlanError {
                     volume.escape_debug()
                 )
             }
+            Self::Module(error) => error.fmt(f),
             Self::Accounts(option) => {
                 write!(f, "{option} wants a well-formed line for the caller's own ids")
             }
@@ -253,9 +255,9 @@ pub fn describe(steps: &[Step]) -> String {
     lines.concat()
 }
 
-/// The environment rules that hold for every run: the default modules', then the site's.
-pub fn environment_rules(conf: &Conf) -> Vec<&udiroot_conf::EnvRules> {
-    let modules = conf.modules(None).unwrap_or_default();
+/// The environment rules of a run that was planned: its modules', then the site's.
+pub fn environment_rules<'a>(conf: &'a Conf, run: &Run) -> Vec<&'a udiroot_conf::EnvRules> {
+    let modules = conf.modules(run.modules.as_deref()).unwrap_or_default();
     let mut rules = vec![];
     rules.extend(modules.into_iter().map(|module| &module.env));
     rules.push(&conf.site_env);

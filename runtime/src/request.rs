@@ -42,6 +42,8 @@ pub struct Run {
     pub request: Option<String>,
     /// What shall be bound.
     pub volumes: Vec<Volume>,
+    /// The selection of the site's modules; its default where there is none.
+    pub modules: Option<String>,
     /// Where the command starts.
     pub workdir: Workdir,
     /// `NAME=value` settings.
@@ -121,6 +123,7 @@ const OPTIONS: &[Known] = &[
     ("--fd", &[b"hold"], Takes::Value, "an open descriptor", false),
     ("--request", &[b"run"], Takes::Value, "a short text", false),
     ("--volume", &[b"run"], Takes::Value, "SOURCE:TARGET[:ro]", true),
+    ("--module", &[b"run"], Takes::Value, "a short text", false),
     ("--workdir", &[b"run"], Takes::Either, "an absolute path", false),
     ("--env", &[b"run"], Takes::Value, "NAME=VALUE", true),
     ("--clearenv", &[b"run"], Takes::Nothing, "", false),
@@ -160,9 +163,9 @@ impl<'a> Given<'a> {
     fn run(&self, command: Vec<Vec<u8>>) -> Result<Run, UsageError> {
         Ok(Run {
             digest: self.digest()?,
-            request: self
-                .one("--request", |text| utf8(text).filter(|text| text.len() <= REQUEST_LIMIT))?,
+            request: self.one("--request", short_text)?,
             volumes: self.volumes()?,
+            modules: self.one("--module", short_text)?,
             workdir: match self.one("--workdir", |path| {
                 bytes(path, path.starts_with(b"/") && path.len() <= PATH_LIMIT)
             })? {
@@ -232,6 +235,10 @@ impl<'a> Given<'a> {
 
 fn utf8(text: &[u8]) -> Option<String> {
     core::str::from_utf8(text).ok().map(String::from)
+}
+
+fn short_text(text: &[u8]) -> Option<String> {
+    utf8(text).filter(|text| text.len() <= REQUEST_LIMIT)
 }
 
 fn bytes(text: &[u8], fits: bool) -> Option<Vec<u8>> {

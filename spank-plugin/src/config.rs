@@ -19,6 +19,8 @@ pub(crate) struct Config {
     pub(crate) suid: PathBuf,
     /// `enter=`: what runs inside.
     pub(crate) enter: Enter,
+    /// `pyxis_options=yes`: whether Pyxis' options are taken too.
+    pub(crate) pyxis_options: bool,
 }
 
 /// What of a job with an image runs inside it.
@@ -41,6 +43,7 @@ impl Default for Config {
             gantry: "/usr/bin/gantry".into(),
             suid: "/usr/libexec/gantry/gantry-suid".into(),
             enter: Enter::default(),
+            pyxis_options: false,
         }
     }
 }
@@ -68,6 +71,13 @@ pub(crate) fn parse(words: &[String]) -> Result<Config, ConfigError> {
                     _ => return Err(ConfigError::Enter(word.clone())),
                 }
             }
+            "pyxis_options" => {
+                config.pyxis_options = match value {
+                    "yes" => true,
+                    "no" => false,
+                    _ => return Err(ConfigError::Switch(word.clone())),
+                }
+            }
             _ => return Err(ConfigError::Unknown(word.clone())),
         }
     }
@@ -88,6 +98,8 @@ pub(crate) enum ConfigError {
     Relative(String),
     /// The value is none of the three words.
     Enter(String),
+    /// The value is neither `yes` nor `no`.
+    Switch(String),
 }
 
 impl fmt::Display for ConfigError {
@@ -95,11 +107,14 @@ impl fmt::Display for ConfigError {
         match self {
             Self::Unknown(word) => write!(
                 f,
-                "plugstack.conf gives the plugin `{}`, which is not one of conf=, imgctl=, gantry=, suid= and enter=",
+                "plugstack.conf gives the plugin `{}`, which is not one of conf=, imgctl=, gantry=, suid=, enter= and pyxis_options=",
                 word.escape_debug()
             ),
             Self::Relative(word) => {
                 write!(f, "plugstack.conf: `{}` is not an absolute path", word.escape_debug())
+            }
+            Self::Switch(word) => {
+                write!(f, "plugstack.conf: `{}` is neither yes nor no", word.escape_debug())
             }
             Self::Enter(word) => write!(
                 f,
@@ -128,13 +143,14 @@ mod tests {
 
     #[test]
     fn every_documented_word_is_taken() {
-        let line = "conf=/c imgctl=/i gantry=/g suid=/s enter=all";
+        let line = "conf=/c imgctl=/i gantry=/g suid=/s enter=all pyxis_options=yes";
         let expected = Config {
             conf: Some("/c".into()),
             imgctl: "/i".into(),
             gantry: "/g".into(),
             suid: "/s".into(),
             enter: Enter::All,
+            pyxis_options: true,
         };
         assert_eq!(parse(&words(line)), Ok(expected));
     }
@@ -146,6 +162,7 @@ mod tests {
             ("long_options", ConfigError::Unknown("long_options".into())),
             ("suid=gantry-suid", ConfigError::Relative("suid=gantry-suid".into())),
             ("enter=batch", ConfigError::Enter("enter=batch".into())),
+            ("pyxis_options=1", ConfigError::Switch("pyxis_options=1".into())),
         ] {
             assert_eq!(parse(&words(line)), Err(error), "{line}");
         }

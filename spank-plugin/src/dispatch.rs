@@ -7,7 +7,7 @@ use crate::config::{self, Config, ConfigError};
 use crate::options::{self, Image, Options};
 use crate::spank::{self, Context, Handle};
 use crate::stepd::{self, Plan};
-use crate::{submit, task, variables};
+use crate::{guard, submit, task, variables};
 use std::error::Error;
 use std::ffi::c_int;
 use std::panic::{self, AssertUnwindSafe};
@@ -39,8 +39,10 @@ pub(crate) fn init(spank: &mut Handle<'_>, words: &[String]) -> c_int {
     }
     let done = guarded(|| {
         // Without the lock: Slurm may call back while it registers.
-        let registered = options::register(spank);
-        state().config = config::parse(words);
+        let config = config::parse(words);
+        let registered =
+            options::register(spank, config.as_ref().is_ok_and(|config| config.pyxis_options));
+        state().config = config;
         registered.map_err(|error| chain(&error))
     });
     if let Err(text) = done {
@@ -117,7 +119,13 @@ pub(crate) fn task(spank: &mut Handle<'_>) -> c_int {
         }
     });
     match done {
-        Ok(()) => SUCCESS,
+        Ok(()) => {
+            // A step that Slurm told this node nothing about is not the plugin's to let through.
+            if state().options.image != Image::Unsaid {
+                guard::satisfy(spank);
+            }
+            SUCCESS
+        }
         Err(text) => {
             text.lines().for_each(|line| spank::log_to_user(&format!("gantry: {line}")));
             TASK_REFUSED

@@ -9,9 +9,11 @@ mod config;
 mod dispatch;
 #[cfg(test)]
 mod fake_program;
+mod guard;
 mod hold;
 mod identity;
 mod options;
+mod pyxis;
 mod resolve;
 mod spank;
 mod stepd;

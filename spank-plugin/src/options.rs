@@ -1,8 +1,9 @@
-//! `--image` and `--volume`: what a user wrote, checked.
+//! `--image`, `--volume` and `--module`, and what Pyxis calls them: what a user wrote, checked.
 //!
 //! Slurm may call more than once for one option, first with a default from the environment and then with what
 //! stands on the command line, so every call replaces what an earlier one said.
 
+use crate::pyxis::{self, PyxisError};
 use crate::spank::{Handle, OptionText, SpankError};
 use image_ref::{ImageRef, RefError};
 use std::fmt;
@@ -13,8 +14,21 @@ use udiroot_conf::volume::{self, Origin, Volume, VolumeError};
 pub(crate) struct Options {
     /// `--image`.
     pub(crate) image: Image,
+    /// What the inside is like.
+    pub(crate) inside: Inside,
+}
+
+/// How the inside of an image is to differ from what it is anyway.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Inside {
     /// `--volume`, in the user's order.
     pub(crate) volumes: Vec<Volume>,
+    /// `--module`: a selection of the site's modules in place of its default.
+    pub(crate) modules: Option<String>,
+    /// `--container-workdir`: where tasks start.
+    pub(crate) workdir: Option<String>,
+    /// `--container-env`: variables of the job's that the image does not override.
+    pub(crate) host_env: Vec<String>,
 }
 
 /// What `--image` says.
@@ -37,18 +51,19 @@ pub(crate) struct Request {
     pub(crate) reference: ImageRef,
 }
 
-/// Offers both options to Slurm.
+/// Offers the options to Slurm, and Pyxis' where the site wants them.
 ///
 /// # Errors
 /// Whatever Slurm has against it, such as another plugin's option of that name.
-pub(crate) fn register(spank: &mut Handle<'_>) -> Result<(), SpankError> {
-    [IMAGE, VOLUME].iter().try_for_each(|option| spank.register(option))
+pub(crate) fn register(spank: &mut Handle<'_>, with_pyxis: bool) -> Result<(), SpankError> {
+    let pyxis = if with_pyxis { PYXIS.as_slice() } else { &[] };
+    OWN.iter().chain(pyxis).try_for_each(|option| spank.register(option))
 }
 
 impl Options {
     /// Before any option was seen.
-    pub(crate) const fn new() -> Self {
-        Self { image: Image::Unsaid, volumes: Vec::new() }
+    pub(crate) fn new() -> Self {
+        Self { image: Image::Unsaid, inside: Inside::default() }
     }
 
     /// Takes the option `number` with its argument.
@@ -56,12 +71,21 @@ impl Options {
     /// # Errors
     /// What is wrong with `text`; then nothing is changed.
     pub(crate) fn take(&mut self, number: i32, text: &str) -> Result<(), OptionError> {
-        if number == IMAGE.number {
-            self.image = parse_image(text)?;
-        } else if number == VOLUME.number {
-            self.volumes = parse_volumes(text)?;
-        } else {
-            return Err(OptionError::Unknown(number));
+        let inside = &mut self.inside;
+        match number {
+            IMAGE => self.image = parse_image(text)?,
+            VOLUME => inside.volumes = parse_volumes(text)?,
+            MODULE => inside.modules = Some(parse_modules(text)?),
+            PYXIS_IMAGE => {
+                self.image = Request::parse(&pyxis::image(text)?).map(Image::Wanted)?;
+            }
+            PYXIS_MOUNTS => inside.volumes = parse_volumes(&pyxis::mounts(text)?)?,
+            PYXIS_WORKDIR if text.starts_with('/') => inside.workdir = Some(text.to_owned()),
+            PYXIS_WORKDIR => return Err(PyxisError::Directory(shortened(text)).into()),
+            PYXIS_ENV => inside.host_env = pyxis::names(text)?,
+            PYXIS_WRITABLE => return Err(PyxisError::Writable.into()),
+            PYXIS_READONLY => {}
+            _ => return Err(OptionError::Unknown(number)),
         }
         Ok(())
     }
@@ -98,24 +122,92 @@ fn parse_volumes(text: &str) -> Result<Vec<Volume>, OptionError> {
     Ok(volumes)
 }
 
+fn parse_modules(text: &str) -> Result<String, OptionError> {
+    let is_fit = |byte: u8| byte.is_ascii_alphanumeric() || b"_-.,".contains(&byte);
+    if !text.is_empty() && text.len() <= MODULES_LIMIT && text.bytes().all(is_fit) {
+        Ok(text.to_owned())
+    } else {
+        Err(OptionError::Modules(shortened(text)))
+    }
+}
+
 /// Enough of a text to see which one is meant.
 fn shortened(text: &str) -> String {
     text.chars().take(120).collect()
 }
 
-const IMAGE: OptionText = OptionText {
-    name: c"image",
-    argument: c"REFERENCE|none",
-    usage: c"run inside this image, such as docker:ubuntu:22.04 (Gantry); none: on the host",
-    number: 1,
-};
+const IMAGE: i32 = 1;
+const VOLUME: i32 = 2;
+const MODULE: i32 = 3;
+const PYXIS_IMAGE: i32 = 11;
+const PYXIS_MOUNTS: i32 = 12;
+const PYXIS_WORKDIR: i32 = 13;
+const PYXIS_ENV: i32 = 14;
+const PYXIS_WRITABLE: i32 = 15;
+const PYXIS_READONLY: i32 = 16;
 
-const VOLUME: OptionText = OptionText {
-    name: c"volume",
-    argument: c"FROM:TO[:ro][;...]",
-    usage: c"show a host directory inside the image (Gantry)",
-    number: 2,
-};
+const OWN: [OptionText; 3] = [
+    OptionText {
+        name: c"image",
+        argument: Some(c"REFERENCE|none"),
+        usage: c"run inside this image, such as docker:ubuntu:22.04 (Gantry); none: on the host",
+        number: IMAGE,
+    },
+    OptionText {
+        name: c"volume",
+        argument: Some(c"FROM:TO[:ro][;...]"),
+        usage: c"show a host directory inside the image (Gantry)",
+        number: VOLUME,
+    },
+    OptionText {
+        name: c"module",
+        argument: Some(c"NAME[,...]|none"),
+        usage: c"modules of the site for the inside of the image (Gantry)",
+        number: MODULE,
+    },
+];
+
+const PYXIS: [OptionText; 6] = [
+    OptionText {
+        name: c"container-image",
+        argument: Some(c"[REGISTRY#]IMAGE[:TAG]"),
+        usage: c"as --image, in the words of Pyxis (Gantry)",
+        number: PYXIS_IMAGE,
+    },
+    OptionText {
+        name: c"container-mounts",
+        argument: Some(c"FROM[:TO[:ro]][,...]"),
+        usage: c"as --volume, in the words of Pyxis (Gantry)",
+        number: PYXIS_MOUNTS,
+    },
+    OptionText {
+        name: c"container-workdir",
+        argument: Some(c"DIR"),
+        usage: c"where tasks start inside the image (Gantry)",
+        number: PYXIS_WORKDIR,
+    },
+    OptionText {
+        name: c"container-env",
+        argument: Some(c"NAME[,...]"),
+        usage: c"variables that the image does not override (Gantry)",
+        number: PYXIS_ENV,
+    },
+    OptionText {
+        name: c"container-writable",
+        argument: None,
+        usage: c"refused: images are read-only here (Gantry)",
+        number: PYXIS_WRITABLE,
+    },
+    OptionText {
+        name: c"container-readonly",
+        argument: None,
+        usage: c"without effect: images are read-only here (Gantry)",
+        number: PYXIS_READONLY,
+    },
+];
+
+/// The most that `--module` may have, in bytes.
+const MODULES_LIMIT: usize = 1024;
 
 /// The most that `--volume` may have, in bytes. It travels as one environment variable and as arguments of every
 /// task, where the kernel takes 128 KiB for one string.
@@ -136,6 +228,10 @@ pub(crate) enum OptionError {
     },
     /// Not a volume that a user can have.
     Volume(VolumeError),
+    /// Not a list of modules.
+    Modules(String),
+    /// What Pyxis would have had.
+    Pyxis(PyxisError),
     /// More than [`VOLUME_LIMIT`].
     VolumesTooLong(usize),
     /// More than [`VOLUMES_MOST`].
@@ -152,6 +248,10 @@ impl fmt::Display for OptionError {
                 f.write_str("\nhint: the form is [docker:][REGISTRY/]NAME[:TAG], or none")
             }
             Self::Volume(error) => write!(f, "--volume: {error}"),
+            Self::Modules(text) => {
+                write!(f, "--module={}: not a list of names, or none", text.escape_debug())
+            }
+            Self::Pyxis(error) => write!(f, "{error}"),
             Self::VolumesTooLong(length) => {
                 write!(f, "--volume has {length} bytes, more than the {VOLUME_LIMIT} allowed")
             }
@@ -167,6 +267,12 @@ impl fmt::Display for OptionError {
 
 impl std::error::Error for OptionError {}
 
+impl From<PyxisError> for OptionError {
+    fn from(error: PyxisError) -> Self {
+        Self::Pyxis(error)
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -180,17 +286,25 @@ mod tests {
             options.take(2, "/scratch:/data:ro;/x:/y").unwrap();
         }
         assert_eq!(options.image, Image::Wanted(Request::parse("docker:b:2").unwrap()));
-        assert_eq!(udiroot_conf::canonical(&options.volumes), "/scratch:/data:ro;/x:/y");
+        assert_eq!(volume::canonical(&options.inside.volumes), "/scratch:/data:ro;/x:/y");
         options.take(1, "none").unwrap();
         assert_eq!(options.image, Image::Off);
     }
 
     #[test]
     fn every_option_has_a_help_that_fits_slurms_column() {
-        for option in [IMAGE, VOLUME] {
-            assert!(option.argument.to_bytes().len() < 24, "{:?}", option.argument);
+        for option in OWN.iter().chain(&PYXIS) {
+            let argument = option.argument.unwrap_or_default();
+            assert!(argument.to_bytes().len() < 24, "{argument:?}");
             assert!((20..80).contains(&option.usage.to_bytes().len()), "{:?}", option.usage);
         }
+    }
+
+    #[test]
+    fn every_option_has_a_number_of_its_own() {
+        let numbers: Vec<i32> = OWN.iter().chain(&PYXIS).map(|option| option.number).collect();
+        let distinct: std::collections::BTreeSet<i32> = numbers.iter().copied().collect();
+        assert_eq!(distinct.len(), numbers.len());
     }
 
     #[test]
@@ -198,12 +312,40 @@ mod tests {
         let mut options = Options::new();
         options.take(1, "docker:a:1").unwrap();
         for (number, text) in
-            [(1, "docker:A"), (1, ""), (1, "a b"), (2, "/x:/etc"), (2, "x"), (3, "a")]
+            [(1, "docker:A"), (1, ""), (1, "a b"), (2, "/x:/etc"), (2, "x"), (9, "a")]
         {
             options.take(number, text).unwrap_err();
         }
         assert_eq!(options.image, Image::Wanted(Request::parse("docker:a:1").unwrap()));
-        assert_eq!(options.volumes, []);
+        assert_eq!(options.inside, Inside::default());
+    }
+
+    #[test]
+    fn modules_are_a_list_of_names() {
+        let mut options = Options::new();
+        options.take(3, "mpich,cvmfs").unwrap();
+        options.take(3, "none").unwrap();
+        assert_eq!(options.inside.modules.as_deref(), Some("none"));
+        for bad in ["", "a b", "a;b", "../x", &"a".repeat(1025)] {
+            assert!(matches!(options.take(3, bad), Err(OptionError::Modules(_))), "{bad}");
+        }
+    }
+
+    #[test]
+    fn pyxis_options_say_the_same_as_ours() {
+        let mut options = Options::new();
+        options.take(11, "quay.io#org/app:1").unwrap();
+        options.take(12, "/data:/mnt:ro").unwrap();
+        options.take(13, "/work").unwrap();
+        options.take(14, "PATH,HOME").unwrap();
+        options.take(16, "").unwrap();
+        let wanted = Request::parse("docker:quay.io/org/app:1").unwrap();
+        assert_eq!(options.image, Image::Wanted(wanted));
+        assert_eq!(volume::canonical(&options.inside.volumes), "/data:/mnt:ro");
+        assert_eq!(options.inside.workdir.as_deref(), Some("/work"));
+        assert_eq!(options.inside.host_env, ["PATH", "HOME"]);
+        assert_eq!(options.take(15, ""), Err(PyxisError::Writable.into()));
+        assert!(options.take(13, "work").is_err());
     }
 
     #[test]

@@ -5,12 +5,11 @@
 
 use crate::config::{Config, ConfigError, Enter};
 use crate::hold::{self, HoldError};
-use crate::options::{Image, Options, Request};
+use crate::options::{Image, Inside, Options, Request};
 use crate::spank::{self, Handle, SpankError, Step};
 use crate::variables;
 use image_ref::Digest;
 use std::fmt;
-use udiroot_conf::volume::Volume;
 
 /// What the tasks of this step do.
 #[derive(Debug)]
@@ -30,8 +29,8 @@ pub(crate) struct Entry {
     pub(crate) request: Request,
     /// What submission made of it; `None` where it did not tell, then the front end asks for each task.
     pub(crate) digest: Option<Digest>,
-    /// What else is visible.
-    pub(crate) volumes: Vec<Volume>,
+    /// What else was asked for.
+    pub(crate) inside: Inside,
     /// Whether the task is a batch script in Slurm's spool directory, which the image does not have.
     pub(crate) is_script: bool,
 }
@@ -69,7 +68,7 @@ pub(crate) fn plan(
         config: config.clone(),
         request: request.clone(),
         digest,
-        volumes: options.volumes.clone(),
+        inside: options.inside.clone(),
         is_script: step == Step::Batch,
     })))
 }

@@ -2,14 +2,17 @@
 //!
 //! Whoever gets an error from here ends the process: a task that asked for an image never runs on the host.
 
+use crate::options::Inside;
 use crate::spank::{Handle, SpankError};
 use crate::stepd::Entry;
 use crate::{identity, variables};
 use image_ref::Digest;
 use nix::fcntl::{FcntlArg, FdFlag, fcntl};
+use std::ffi::CString;
 use std::fmt;
 use std::fs::{self, File};
 use std::os::fd::IntoRawFd as _;
+use udiroot_conf::volume;
 
 /// Changes the task's arguments so that it starts inside the image.
 ///
@@ -23,13 +26,13 @@ pub(crate) fn enter(spank: &mut Handle<'_>, entry: &Entry) -> Result<(), TaskErr
     let words = match &entry.digest {
         Some(digest) => {
             let kept = pmi_descriptor(spank).into_iter().chain(script).collect::<Vec<_>>();
-            runtime_words(entry, digest, &kept)
+            runtime_words(spank, entry, digest, &kept)
         }
         // Only so does the front end learn of the script's descriptor.
         None if entry.is_script => return swap(spank, entry),
         None => {
             name_configuration(spank, entry)?;
-            front_end_words(entry)
+            front_end_words(spank, entry)
         }
     };
     let is_done = spank.prepend_arguments(&words).map_err(TaskError::Slurm)?;
@@ -52,14 +55,14 @@ fn hand_to_front_end(spank: &mut Handle<'_>, entry: &Entry) -> Result<(), TaskEr
 }
 
 /// The runtime, told everything; its arguments end with `--`, the user's follow.
-fn runtime_words(entry: &Entry, digest: &Digest, kept: &[i32]) -> Vec<String> {
+fn runtime_words(spank: &Handle<'_>, entry: &Entry, digest: &Digest, kept: &[i32]) -> Vec<String> {
     let mut words = vec![
         entry.config.suid.display().to_string(),
         "run".to_owned(),
         format!("--digest={}", digest.hex()),
         format!("--request={}", entry.request.text),
     ];
-    words.extend(entry.volumes.iter().map(|volume| format!("--volume={volume}")));
+    words.extend(inside_words(spank, &entry.inside));
     words.extend(kept.iter().map(|descriptor| format!("--keep-fd={descriptor}")));
     words.extend(identity::arguments());
     words.push("--".to_owned());
@@ -67,12 +70,24 @@ fn runtime_words(entry: &Entry, digest: &Digest, kept: &[i32]) -> Vec<String> {
 }
 
 /// The front end, which asks for the digest itself and finds PMI's descriptor by itself.
-fn front_end_words(entry: &Entry) -> Vec<String> {
+fn front_end_words(spank: &Handle<'_>, entry: &Entry) -> Vec<String> {
     let mut words =
         vec![entry.config.gantry.display().to_string(), format!("--image={}", entry.request.text)];
-    words.extend(entry.volumes.iter().map(|volume| format!("--volume={volume}")));
+    words.extend(inside_words(spank, &entry.inside));
     words.push("--".to_owned());
     words
+}
+
+/// What both of them take in the same words.
+fn inside_words(spank: &Handle<'_>, inside: &Inside) -> Vec<String> {
+    let volumes = inside.volumes.iter().map(|volume| format!("--volume={volume}"));
+    let modules = inside.modules.iter().map(|names| format!("--module={names}"));
+    let workdir = inside.workdir.iter().map(|path| format!("--workdir={path}"));
+    let env = inside.host_env.iter().filter_map(|name| {
+        let value = spank.job_variable(&CString::new(name.as_str()).ok()?)?;
+        Some(format!("--env={name}={value}"))
+    });
+    volumes.chain(modules).chain(workdir).chain(env).collect()
 }
 
 /// Puts the front end in the place of the program, where Slurm cannot prepend (before 23.11); everything else
@@ -92,12 +107,16 @@ fn name_image(
     program: Option<String>,
 ) -> Result<(), TaskError> {
     let digest = entry.digest.map(|digest| digest.to_string());
-    let volumes = udiroot_conf::canonical(&entry.volumes);
+    let Inside { volumes, modules, workdir, host_env } = &entry.inside;
+    let text = |text: String| Some(text).filter(|text| !text.is_empty());
     let variables = [
         (variables::TASK_PROGRAM, program),
         (variables::REQUEST, Some(entry.request.text.clone())),
         (variables::IMAGE, digest),
-        (variables::VOLUME, Some(volumes).filter(|text| !text.is_empty())),
+        (variables::VOLUME, text(volume::canonical(volumes))),
+        (variables::MODULE, modules.clone()),
+        (variables::TASK_WORKDIR, workdir.clone()),
+        (variables::TASK_ENV, text(host_env.join(","))),
     ];
     for (name, value) in variables {
         match value {

@@ -3,11 +3,11 @@
 //! Whoever runs a job can write any of them. They spare a question to the gateway and nothing else: a digest is a
 //! name, and whether the caller may use the image is for the runtime to decide.
 
-use crate::options::Request;
+use crate::options::{Inside, Request};
 use crate::spank::{self, Handle, SpankError};
 use image_ref::{Digest, Version};
 use std::ffi::{CStr, CString};
-use udiroot_conf::volume::Volume;
+use udiroot_conf::volume;
 
 /// The digest, `sha256:` in front.
 pub(crate) const IMAGE: &CStr = c"GANTRY_IMAGE";
@@ -15,6 +15,12 @@ pub(crate) const IMAGE: &CStr = c"GANTRY_IMAGE";
 pub(crate) const REQUEST: &CStr = c"GANTRY_IMAGE_REQUEST";
 /// The volumes, canonical.
 pub(crate) const VOLUME: &CStr = c"GANTRY_VOLUME";
+/// The selection of modules.
+pub(crate) const MODULE: &CStr = c"GANTRY_MODULE";
+/// Where a task whose `argv[0]` is the front end starts inside.
+pub(crate) const TASK_WORKDIR: &CStr = c"GANTRY_TASK_WORKDIR";
+/// The variables, with commas between, that its image does not override.
+pub(crate) const TASK_ENV: &CStr = c"GANTRY_TASK_ENV";
 /// The program of a task whose `argv[0]` is the front end.
 pub(crate) const TASK_PROGRAM: &CStr = c"GANTRY_TASK_PROGRAM";
 /// The udiRoot.conf for the commands that run as the user.
@@ -31,21 +37,27 @@ pub(crate) fn export(
     spank: &mut Handle<'_>,
     request: &Request,
     digest: &Digest,
-    volumes: &[Volume],
+    inside: &Inside,
 ) -> Result<(), SpankError> {
     set(spank, IMAGE, &digest.to_string())?;
     set(spank, REQUEST, &request.text)?;
     set(spank, c"SHIFTER_IMAGE", &digest.hex().to_string())?;
     set(spank, c"SHIFTER_IMAGETYPE", "id")?;
     set(spank, c"SHIFTER_IMAGEREQUEST", &request.reference.tag_text())?;
-    let volumes = udiroot_conf::canonical(volumes);
-    for name in [VOLUME, c"SHIFTER_VOLUME"] {
-        if volumes.is_empty() {
+    let volumes = volume::canonical(&inside.volumes);
+    let modules = inside.modules.as_deref().unwrap_or_default();
+    for (name, value) in [
+        (VOLUME, &*volumes),
+        (c"SHIFTER_VOLUME", &volumes),
+        (MODULE, modules),
+        (c"SHIFTER_MODULE", modules),
+    ] {
+        if value.is_empty() {
             // What a job around this one has is not this one's.
             spank::unset_variable(name);
             spank::unset_variable(&of_job(name));
         } else {
-            set(spank, name, &volumes)?;
+            set(spank, name, value)?;
         }
     }
     Ok(())

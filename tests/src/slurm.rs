@@ -68,8 +68,12 @@ impl Slurm {
     /// # Errors
     /// Where it cannot be run.
     pub fn start_node(&mut self, node: &str) -> Result<()> {
+        let plugstack = match self.plan.bare {
+            Some(bare) if bare == node => "mount --bind /dev/null /etc/slurm/plugstack.conf",
+            _ => "true",
+        };
         let program = format!(
-            "for own in /run/gantry /tmp /dev/shm; do \
+            "{plugstack} || exit 1; for own in /run/gantry /tmp /dev/shm; do \
                mkdir -p $own && mount -t tmpfs -o mode=1777 {node} $own || exit 1; done; \
              chmod 0755 /run/gantry && exec slurmd -D -N {node}"
         );

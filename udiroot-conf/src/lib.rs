@@ -35,8 +35,6 @@ pub use size::parse_size;
 pub use volume::{Origin, Volume, VolumeError};
 
 #[cfg(feature = "unprivileged")]
-pub use canonical::canonical;
-#[cfg(feature = "unprivileged")]
 pub use commands::{CommandConf, Notice};
 #[cfg(feature = "unprivileged")]
 pub use load::{LoadError, load};

@@ -3,6 +3,8 @@
 //! Works on text alone. The runtime asks [`check_target`] again with the path that the kernel resolved, because
 //! `/mnt/../etc` and symbolic links are beyond text.
 
+#[cfg(feature = "unprivileged")]
+pub use crate::canonical::canonical;
 use crate::size::parse_size;
 use alloc::string::String;
 use alloc::vec::Vec;

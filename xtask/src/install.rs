@@ -21,11 +21,12 @@ enum Source {
 }
 
 /// Every file: where it comes from, where it goes and its mode. Root owns them all.
-const FILES: [(Source, &str, u32); 13] = [
+const FILES: [(Source, &str, u32); 14] = [
     (Source::Product("imgctl"), "usr/bin/imgctl", 0o755),
     (Source::Product("gantry"), "usr/bin/gantry", 0o755),
     (Source::Product("gantry-gateway"), "usr/sbin/gantry-gateway", 0o755),
     (Source::Product("gantry-convert"), "usr/libexec/gantry/gantry-convert", 0o755),
+    (Source::Product("gantry-guard"), "usr/libexec/gantry/gantry-guard", 0o755),
     (Source::Product(products::SETUID), "usr/libexec/gantry/gantry-suid", 0o4755),
     (
         Source::File("packaging/systemd/gantry-gateway.service"),

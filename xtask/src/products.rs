@@ -11,10 +11,11 @@ use std::path::{Path, PathBuf};
 use std::time::Instant;
 
 /// What is installed: the name in `target/products/` and the file that cargo makes.
-pub(crate) const PRODUCTS: [(&str, &str); 4] = [
+pub(crate) const PRODUCTS: [(&str, &str); 5] = [
     ("gantry-gateway", "gantry-gateway"),
     ("imgctl", "imgctl"),
     ("gantry", "gantry"),
+    ("gantry-guard", "gantry-guard"),
     ("spank_gantry.so", "libspank_gantry.so"),
 ];
 

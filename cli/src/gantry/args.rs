@@ -22,12 +22,18 @@ pub(super) struct Options {
     /// Make a host path visible inside, as FROM:TO[:ro]; may be given several times, or with `;` between
     #[arg(short = 'V', long = "volume", value_name = "FROM:TO[:ro]")]
     pub(super) volumes: Vec<String>,
+    /// Modules of the site in place of its default ones, as NAME[,NAME...]; `none` for none
+    #[arg(short, long, value_name = "NAMES")]
+    pub(super) module: Option<String>,
     /// Start in DIR inside the image; without DIR, in the image's own working directory
     #[arg(short, long, value_name = "DIR", num_args = 0..=1, require_equals = true)]
     pub(super) workdir: Option<Option<OsString>>,
     /// Set an environment variable inside; may be given several times
     #[arg(short, long, value_name = "NAME=VALUE", value_parser = clap::builder::ValueParser::os_string())]
     pub(super) env: Vec<OsString>,
+    /// Set the variables of a file, one NAME=VALUE in a line; `#` begins a comment
+    #[arg(long, value_name = "FILE")]
+    pub(super) env_file: Vec<std::path::PathBuf>,
     /// Do not take the environment along
     #[arg(short = 'E', long = "clearenv")]
     pub(super) clear_env: bool,

@@ -37,6 +37,7 @@ pub(super) struct Entry {
     pub(super) digest: Digest,
     pub(super) request: String,
     pub(super) volumes: Vec<String>,
+    pub(super) modules: Option<String>,
     pub(super) workdir: Option<Option<OsString>>,
     pub(super) env: Vec<OsString>,
     pub(super) clear_env: bool,
@@ -52,6 +53,7 @@ impl Default for Entry {
             digest: Digest::from_bytes([0; 32]),
             request: String::new(),
             volumes: Vec::new(),
+            modules: None,
             workdir: None,
             env: Vec::new(),
             clear_env: false,
@@ -72,6 +74,7 @@ impl Entry {
             format!("--request={}", self.request).into(),
         ];
         words.extend(self.volumes.iter().map(|volume| option("--volume", volume.as_ref())));
+        words.extend(self.modules.iter().map(|names| option("--module", names.as_ref())));
         match &self.workdir {
             Some(Some(path)) => words.push(option("--workdir", path)),
             Some(None) => words.push("--workdir".into()),
@@ -191,6 +194,7 @@ mod tests {
     fn every_wish_becomes_one_word() {
         let entry = Entry {
             volumes: vec!["/a:/b:ro".into()],
+            modules: Some("mpich".into()),
             workdir: Some(Some("/w".into())),
             env: vec!["A=b c".into()],
             clear_env: true,
@@ -201,9 +205,10 @@ mod tests {
         };
         let words = words(&entry);
         assert_eq!(
-            words[3..9],
+            words[3..10],
             [
                 "--volume=/a:/b:ro",
+                "--module=mpich",
                 "--workdir=/w",
                 "--env=A=b c",
                 "--clearenv",
@@ -211,7 +216,7 @@ mod tests {
                 "--keep-fd=7"
             ]
         );
-        assert_eq!(words[10..], ["--explain", "--"]);
+        assert_eq!(words[11..], ["--explain", "--"]);
         let bare = Entry { workdir: Some(None), ..entry };
         assert!(bare.arguments(vec![]).contains(&"--workdir".into()));
     }

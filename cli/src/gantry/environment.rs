@@ -11,6 +11,9 @@ use udiroot_conf::volume::{self, Origin};
 /// Names the task's own program, where the plugin could not put ours in front of it (Slurm before 23.11).
 pub(super) const TASK_PROGRAM: &str = "GANTRY_TASK_PROGRAM";
 
+/// What tells this program about a task, and is nobody else's.
+pub(super) const OF_TASK: [&str; 3] = [TASK_PROGRAM, "GANTRY_TASK_WORKDIR", "GANTRY_TASK_ENV"];
+
 /// Slurm carries a job's variables under names with this in front, also with `--export=NONE`.
 const SPANK_PREFIX: &str = "SLURM_SPANK_";
 
@@ -94,6 +97,24 @@ impl Environment {
     /// Where one is malformed or not allowed.
     pub(super) fn task_volumes(&self) -> Result<Vec<String>, Failure> {
         canonical(&self.value("GANTRY_VOLUME").unwrap_or_default())
+    }
+
+    /// The modules: those on the command line or else the job's.
+    pub(super) fn modules(&self, option: Option<String>) -> Option<String> {
+        let mut names = ["GANTRY_MODULE", "SHIFTER_MODULE"].into_iter();
+        option.or_else(|| names.find_map(|name| self.value_or_jobs(name)))
+    }
+
+    /// Where a task that the plugin describes starts inside.
+    pub(super) fn task_workdir(&self) -> Option<OsString> {
+        self.value("GANTRY_TASK_WORKDIR").map(Into::into)
+    }
+
+    /// Settings of a task that the plugin describes: of the variables that its image does not override.
+    pub(super) fn task_env(&self) -> Vec<OsString> {
+        let names = self.value("GANTRY_TASK_ENV").unwrap_or_default();
+        let setting = |name: &str| Some(format!("{name}={}", self.value(name)?).into());
+        names.split(',').filter_map(setting).collect()
     }
 
     /// Descriptors that the command needs, where they are open: that of Slurm's PMI, and a batch script's, which the

@@ -6,6 +6,7 @@
 mod args;
 mod caller;
 mod enter;
+mod env_file;
 mod environment;
 mod image;
 
@@ -90,12 +91,18 @@ fn run_command(
         return Err(already_inside(&found.request).into());
     }
     let volumes = environment.volumes(&options.volumes)?;
+    let mut env = Vec::new();
+    for path in &options.env_file {
+        env.extend(env_file::read(path)?);
+    }
+    env.extend(options.env);
     let entry = Entry {
         digest: found.digest,
         request: found.request,
         volumes,
+        modules: environment.modules(options.module),
         workdir: options.workdir,
-        env: options.env,
+        env,
         clear_env: options.clear_env,
         entrypoint: options.entrypoint,
         keep: environment.kept_descriptors(),
@@ -119,11 +126,14 @@ fn run_task(
         digest: found.digest,
         request: found.request,
         volumes: environment.task_volumes()?,
+        modules: environment.value("GANTRY_MODULE"),
+        workdir: environment.task_workdir().map(Some),
+        env: environment.task_env(),
         keep: environment.kept_descriptors(),
         command,
         ..Entry::default()
     };
-    enter::run_inside(&found.suid_path, &entry, &[environment::TASK_PROGRAM], None)
+    enter::run_inside(&found.suid_path, &entry, &environment::OF_TASK, None)
 }
 
 /// An image that can be entered.

@@ -22,6 +22,8 @@ pub(crate) struct World {
     pub(crate) job: BTreeMap<String, String>,
     pub(crate) arguments: Vec<String>,
     pub(crate) options: Vec<OptionText>,
+    /// How often the client began anew.
+    pub(crate) restarts: usize,
     pub(crate) errors: Vec<String>,
     pub(crate) told_user: Vec<String>,
 }
@@ -42,6 +44,7 @@ impl World {
             job: BTreeMap::new(),
             arguments: Vec::new(),
             options: Vec::new(),
+            restarts: 0,
             errors: Vec::new(),
             told_user: Vec::new(),
         }
@@ -142,6 +145,11 @@ pub(crate) fn unset_variable(name: &CStr) {
 
 pub(crate) fn variable(name: &CStr) -> Option<String> {
     world(|w| w.client.get(&text(name)).cloned())
+}
+
+pub(crate) fn restart() -> std::io::Result<()> {
+    world(|w| w.restarts += 1);
+    Ok(())
 }
 
 pub(crate) fn log_error(line: &str) {

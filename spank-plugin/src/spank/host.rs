@@ -33,9 +33,9 @@ impl Handle<'_> {
         // Slurm keeps the pointer for as long as the process lives, hence the leak.
         let table = Box::leak(Box::new(c::spank_option {
             name: option.name.as_ptr().cast_mut(),
-            arginfo: option.argument.as_ptr().cast_mut(),
+            arginfo: option.argument.map_or(ptr::null_mut(), |text| text.as_ptr().cast_mut()),
             usage: option.usage.as_ptr().cast_mut(),
-            has_arg: 1,
+            has_arg: option.argument.is_some().into(),
             val: option.number,
             cb: Some(option_callback),
         }));
@@ -199,6 +199,16 @@ pub(crate) fn log_debug(text: &str) {
     let text = c_string(text);
     // SAFETY: the format is ours and takes one string that ends in zero.
     unsafe { c::slurm_debug(c"%s".as_ptr(), text.as_ptr()) }
+}
+
+/// Runs this client's program anew, with its arguments and its environment as it is now.
+///
+/// # Errors
+/// Why the kernel would not; otherwise this does not return.
+pub(crate) fn restart() -> std::io::Result<()> {
+    let words = std::env::args_os().map(|word| CString::new(word.as_bytes()));
+    let words: Vec<CString> = words.collect::<Result<_, _>>()?;
+    match nix::unistd::execv(c"/proc/self/exe", &words)? {}
 }
 
 /// Ends this process at once: a task that may not start. _exit(2), since slurmstepd's exit handlers are not ours.

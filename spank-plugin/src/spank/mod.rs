@@ -67,8 +67,8 @@ impl Step {
 pub(crate) struct OptionText {
     /// The name behind the two dashes.
     pub(crate) name: &'static std::ffi::CStr,
-    /// What stands for the argument in the help.
-    pub(crate) argument: &'static std::ffi::CStr,
+    /// What stands for the argument in the help, where it takes one.
+    pub(crate) argument: Option<&'static std::ffi::CStr>,
     /// The help.
     pub(crate) usage: &'static std::ffi::CStr,
     /// What the callback gets to know the option by.

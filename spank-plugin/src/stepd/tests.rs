@@ -63,7 +63,7 @@ fn what_enters_is_what_the_site_says() {
                 assert!(is_inside, "{enter:?} {step:?}");
                 assert_eq!(entry.is_script, step == Batch);
                 assert_eq!(entry.digest, None, "nothing in the job's environment tells it");
-                assert_eq!(entry.volumes.len(), 1);
+                assert_eq!(entry.inside.volumes.len(), 1);
             }
             Ok(Plan::Host) => assert!(!is_inside, "{enter:?} {step:?}"),
             Err(error) => panic!("{enter:?} {step:?}: {error}"),

@@ -27,13 +27,16 @@ fn variable(name: &str) -> Option<String> {
 #[test]
 fn the_digest_goes_into_every_environment_under_both_names() {
     let (_imgctl, config) = imgctl();
-    let options = options("docker:org/app:1", "/x:/y:ro;/a:/b");
+    let mut options = options("docker:org/app:1", "/x:/y:ro;/a:/b");
+    options.take(3, "mpich").unwrap();
     submit(&mut Handle::new(), Context::Allocator, &config, &options).unwrap();
     let digest = format!("sha256:{HEX}");
     for (name, value) in [
         ("GANTRY_IMAGE", digest.as_str()),
         ("GANTRY_IMAGE_REQUEST", "docker:org/app:1"),
         ("GANTRY_VOLUME", "/a:/b;/x:/y:ro"),
+        ("GANTRY_MODULE", "mpich"),
+        ("SHIFTER_MODULE", "mpich"),
         ("SHIFTER_IMAGE", HEX),
         ("SHIFTER_IMAGETYPE", "id"),
         ("SHIFTER_IMAGEREQUEST", "org/app:1"),
@@ -48,11 +51,12 @@ fn the_digest_goes_into_every_environment_under_both_names() {
 #[test]
 fn a_job_around_leaves_no_volumes_behind() {
     let (_imgctl, config) = imgctl();
-    for name in ["GANTRY_VOLUME", "SHIFTER_VOLUME", "SLURM_SPANK_GANTRY_VOLUME"] {
+    let names = ["GANTRY_VOLUME", "SHIFTER_VOLUME", "SLURM_SPANK_GANTRY_VOLUME", "GANTRY_MODULE"];
+    for name in names {
         world(|w| w.client.insert(name.into(), "/outer:/outer".into()));
     }
     submit(&mut Handle::new(), Context::Allocator, &config, &options("docker:a", "")).unwrap();
-    for name in ["GANTRY_VOLUME", "SHIFTER_VOLUME", "SLURM_SPANK_GANTRY_VOLUME"] {
+    for name in names {
         assert_eq!(variable(name), None, "{name}");
     }
 }
@@ -68,7 +72,10 @@ fn without_an_image_nothing_is_asked_and_nothing_exported() {
     let mut volume_alone = Options::new();
     volume_alone.take(2, "/a:/b").unwrap();
     let error = submit(&mut Handle::new(), context, &config, &volume_alone).unwrap_err();
-    assert_eq!(error.to_string(), "--volume needs --image, which says where to mount it");
+    assert_eq!(
+        error.to_string(),
+        "options about the inside of an image, such as --volume, need --image"
+    );
 }
 
 #[test]
@@ -103,11 +110,37 @@ fn many_programs_are_refused_where_slurm_cannot_prepend() {
 }
 
 #[test]
+fn an_srun_begins_anew_once_and_is_then_guarded() {
+    let (imgctl, config) = imgctl();
+    let options = options("docker:a", "");
+    submit(&mut Handle::new(), Context::Allocator, &config, &options).unwrap();
+    assert_eq!(world(|w| w.restarts), 0, "what sbatch starts reads the variable itself");
+    world(|w| w.client.clear());
+    submit(&mut Handle::new(), Context::Srun, &config, &options).unwrap();
+    submit(&mut Handle::new(), Context::Srun, &config, &options).unwrap();
+    assert_eq!(world(|w| w.restarts), 1);
+    assert_eq!(variable("SLURM_SPANK_GANTRY_INSIDE").as_deref(), Some("docker:a"));
+    submit(&mut Handle::new(), Context::Srun, &config, &self::options("none", "")).unwrap();
+    assert_eq!(variable("SLURM_SPANK_GANTRY_INSIDE"), None);
+    assert!(imgctl.was_started());
+}
+
+#[test]
+fn the_option_for_a_task_prolog_is_told_from_those_that_begin_like_it() {
+    for word in ["--task-p", "--task-prolog", "--task-prolog=/x"] {
+        assert!(TASK_PROLOG.is(word), "{word}");
+    }
+    for word in ["--task", "--task-epilog=/x", "--tasks-per-node=2", "task-prolog"] {
+        assert!(!TASK_PROLOG.is(word), "{word}");
+    }
+}
+
+#[test]
 fn the_option_for_many_programs_is_known_in_every_spelling() {
     for word in ["--mu", "--multi", "--multi-prog"] {
-        assert!(is_many_programs(word), "{word}");
+        assert!(MULTI_PROG.is(word), "{word}");
     }
     for word in ["", "--", "--m", "--mpi", "--multi-progs", "multi-prog", "--mux"] {
-        assert!(!is_many_programs(word), "{word}");
+        assert!(!MULTI_PROG.is(word), "{word}");
     }
 }

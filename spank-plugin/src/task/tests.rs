@@ -16,7 +16,7 @@ fn entry(digest: Option<&str>) -> Entry {
         config: Config::default(),
         request: Request::parse("docker:a:1").unwrap(),
         digest: digest.map(|hex| Digest::from_hex(hex).unwrap()),
-        volumes: options.volumes,
+        inside: options.inside,
         is_script: false,
     }
 }
@@ -108,7 +108,7 @@ fn an_older_slurm_gets_the_front_end_in_the_programs_place() {
     assert_eq!(job("GANTRY_CONF").as_deref(), Some("/site/udiRoot.conf"));
     // Another step's digest must not stand beside this step's request.
     entry.digest = None;
-    entry.volumes.clear();
+    entry.inside.volumes.clear();
     entered(&entry);
     assert_eq!((job("GANTRY_IMAGE"), job("GANTRY_VOLUME")), (None, None));
 }

@@ -15,6 +15,8 @@ pub struct SlurmPlan {
     pub plugin: Plugin,
     /// Whether Gantry's Prolog and Epilog are configured.
     pub prolog: bool,
+    /// A node whose plugstack.conf lacks the plugin's line.
+    pub bare: Option<&'static str>,
 }
 
 /// A line of `plugstack.conf`.
@@ -30,7 +32,7 @@ pub enum Plugin {
 
 impl Default for SlurmPlan {
     fn default() -> Self {
-        Self { nodes: 3, plugin: Plugin::Required(String::new()), prolog: true }
+        Self { nodes: 3, plugin: Plugin::Required(String::new()), prolog: true, bare: None }
     }
 }
 

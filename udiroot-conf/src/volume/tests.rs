@@ -1,7 +1,6 @@
 //! Volumes: Shifter's own cases (its test_VolumeMap.cpp), ours where Gantry differs, and hostile texts.
 
 use super::*;
-use crate::canonical;
 use alloc::format;
 use alloc::string::ToString;
 use alloc::vec;
