@@ -25,7 +25,8 @@ fuzz_target!(|input: (Vec<&[u8]>, Vec<&[u8]>, &str)| {
     let word = format!("--digest={}", digest.hex());
     let Ok(Request::Run(run)) = parse(&[b"", b"run", word.as_bytes()]) else { panic!("refused") };
     let rules = rules.replace('\n', " ");
-    let text = format!("imagePath=/i\nsiteEnv={rules}\nsiteEnvAppend={rules}\nsiteEnvPrepend={rules}\n");
+    let text =
+        format!("imagePath=/i\nsiteEnv={rules}\nsiteEnvAppend={rules}\nsiteEnvPrepend={rules}\n");
     let site = udiroot_conf::parse(text).map(|conf: Conf| conf.site_env).unwrap_or_default();
     let caller: Vec<&[u8]> = caller.into_iter().filter(|item| !item.contains(&0)).collect();
     let made = compose(&caller, &image, &run, &[&site]);
@@ -37,7 +38,9 @@ fuzz_target!(|input: (Vec<&[u8]>, Vec<&[u8]>, &str)| {
     for (name, value) in &site.set {
         let first = [name.as_bytes(), b"="].concat();
         let is = made.iter().find(|item| item.starts_with(&first)).expect("the site sets it");
-        assert!(is.windows(value.len().max(1)).any(|part| part == value.as_bytes()) || value.is_empty());
+        assert!(
+            is.windows(value.len().max(1)).any(|part| part == value.as_bytes()) || value.is_empty()
+        );
     }
     for program in [&b"sh"[..], b"/bin/sh", b""] {
         for path in candidates(program, &made) {

@@ -56,17 +56,15 @@ impl fmt::Display for Problem {
         match self {
             Self::NotUtf8 => f.write_str("the text is not UTF-8"),
             Self::TooLarge => write!(f, "the file exceeds {} bytes", crate::CONF_LIMIT),
-            Self::UnknownKey(key, None) => write!(f, "there is no key `{}`", key.escape_debug()),
+            Self::UnknownKey(key, None) => write!(f, "there is no key `{}`", shown(key)),
             Self::UnknownKey(key, Some(meant)) => {
-                write!(f, "there is no key `{}`; `{meant}` may be meant", key.escape_debug())
+                write!(f, "there is no key `{}`; `{meant}` may be meant", shown(key))
             }
             Self::Missing(key) => write!(f, "the key `{key}` is missing"),
             Self::Value { key, value, wants } => {
-                write!(f, "`{key}` wants {wants}, not `{}`", value.escape_debug())
+                write!(f, "`{key}` wants {wants}, not `{}`", shown(value))
             }
-            Self::EnvItem(item) => {
-                write!(f, "`{}` is not of the form NAME=value", item.escape_debug())
-            }
+            Self::EnvItem(item) => write!(f, "`{}` is not of the form NAME=value", shown(item)),
             Self::Volume(error) => error.fmt(f),
             Self::Modules(error) => error.fmt(f),
         }
@@ -74,3 +72,8 @@ impl fmt::Display for Problem {
 }
 
 impl core::error::Error for ConfError {}
+
+/// Somebody's text within a message: escaped, and cut where it is longer than anybody reads.
+pub(crate) fn shown(text: &str) -> String {
+    text.chars().take(200).flat_map(char::escape_debug).collect()
+}

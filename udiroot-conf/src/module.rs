@@ -2,7 +2,7 @@
 
 use crate::conf::{SWITCH, parse_volumes};
 use crate::env::{EnvRules, items};
-use crate::error::Problem;
+use crate::error::{Problem, shown};
 use crate::volume::Volume;
 use alloc::string::String;
 use alloc::vec::Vec;
@@ -92,9 +92,10 @@ impl fmt::Display for ModuleError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Unknown(name) => {
-                write!(f, "this site has no enabled module `{}`", name.escape_debug())
+                write!(f, "this site has no enabled module `{}`", shown(name))
             }
             Self::Conflict(one, other) => {
+                let (one, other) = (shown(one), shown(other));
                 write!(f, "the modules `{one}` and `{other}` cannot be used together")
             }
         }

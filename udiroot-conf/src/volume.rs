@@ -5,6 +5,7 @@
 
 #[cfg(feature = "unprivileged")]
 pub use crate::canonical::canonical;
+use crate::error::shown;
 use crate::size::parse_size;
 use alloc::string::String;
 use alloc::vec::Vec;
@@ -242,9 +243,7 @@ pub enum Reason {
 
 impl fmt::Display for VolumeError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        // A hostile item may be as long as an argument list; the beginning tells which one is meant.
-        let shown: String = self.item.chars().take(200).collect();
-        write!(f, "volume `{}`: {}", shown.escape_debug(), self.reason)
+        write!(f, "volume `{}`: {}", shown(&self.item), self.reason)
     }
 }
 
@@ -267,7 +266,7 @@ impl fmt::Display for Reason {
             Self::SiteFlag(flag) => ("a flag is for the site's configuration only:", flag),
             Self::NodeCache(text) => (NODE_CACHE, text),
         };
-        write!(f, "{text} `{}`", word.escape_debug())
+        write!(f, "{text} `{}`", shown(word))
     }
 }
 

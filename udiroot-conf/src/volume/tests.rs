@@ -125,6 +125,14 @@ fn a_long_path_is_refused_without_being_repeated_in_full() {
     assert!(error.to_string().len() < 400);
 }
 
+#[test]
+fn a_long_flag_or_path_is_not_repeated_in_full_either() {
+    let long = "a".repeat(5000);
+    for item in [format!("/a:/b:{long}"), format!("/a:/b:ro={long}"), format!("/a:{long}")] {
+        assert!(user(&item).unwrap_err().to_string().len() < 400);
+    }
+}
+
 proptest! {
     #[test]
     fn no_text_makes_the_parser_panic(text in "\\PC{0,60}|[/a.:;=\"rowsz\n ]{0,60}") {
