@@ -9,7 +9,7 @@ use std::error::Error as _;
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
-use udiroot_conf::{Conf, LoadError};
+use udiroot_conf::{CommandConf, LoadError};
 
 /// The options that every `imgctl` command takes, and `gantry` by its environment.
 #[derive(Clone, Debug, Default)]
@@ -74,17 +74,14 @@ impl Site {
         Ok(site)
     }
 
-    fn from_conf(path: PathBuf, conf: Conf) -> Self {
+    fn from_conf(path: PathBuf, conf: CommandConf) -> Self {
         Self {
             conf: Some(path),
             gateways: conf.image_gateway,
             system: conf.system,
-            image_path: Some(conf.image_path.into()),
-            image_owner: conf.image_owner,
-            timeout: conf
-                .gateway_timeout
-                .filter(|seconds| *seconds > 0)
-                .map(|seconds| Duration::from_secs(seconds.into())),
+            image_path: Some(conf.conf.image_path.into()),
+            image_owner: conf.conf.image_owner,
+            timeout: conf.gateway_timeout.map(|seconds| Duration::from_secs(seconds.into())),
             munge_socket: conf.munge_socket_path.map(PathBuf::from),
             suid_path: conf.gantry_suid_path.into(),
             notices: conf.notices.iter().map(ToString::to_string).collect(),

@@ -6,7 +6,7 @@
 
 use crate::caller::Caller;
 use alloc::vec::Vec;
-use udiroot_conf::accounts::LINE_LIMIT;
+use udiroot_conf::LINE_LIMIT;
 
 /// Puts the caller's passwd line in front of the image's lines, less those of the same name or uid.
 ///

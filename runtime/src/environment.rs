@@ -5,7 +5,6 @@
 
 use crate::request::{Entrypoint, Run};
 use alloc::format;
-use alloc::string::ToString;
 use alloc::vec;
 use alloc::vec::Vec;
 use image_ref::Sidecar;
@@ -16,27 +15,22 @@ use udiroot_conf::EnvRules;
 /// The loader's variables (`LD_*`) of the caller stay behind, as they do with Shifter: they name the host's libraries.
 pub fn compose(caller: &[&[u8]], image: &Sidecar, run: &Run, rules: &[&EnvRules]) -> Vec<Vec<u8>> {
     let mut variables = Variables::default();
-    if !run.clear_environment {
-        for item in caller.iter().filter(|item| !item.starts_with(b"LD_")) {
-            variables.put(item);
-        }
-    }
+    let kept = caller.iter().filter(|item| !run.clear_environment && !item.starts_with(b"LD_"));
+    kept.for_each(|item| variables.put(item));
     let request = run.request.as_deref().unwrap_or_default();
-    let hex = image.digest.hex().to_string();
-    for (name, value) in [
-        ("GANTRY_IMAGE", &*format!("sha256:{hex}")),
-        ("GANTRY_IMAGE_REQUEST", request),
-        ("GANTRY_RUNTIME", "1"),
-        ("SHIFTER_IMAGE", &hex),
-        ("SHIFTER_IMAGEREQUEST", request),
-        ("SHIFTER_IMAGETYPE", "id"),
-        ("SHIFTER_RUNTIME", "1"),
+    let hex = image.digest.hex();
+    for item in [
+        format!("GANTRY_IMAGE=sha256:{hex}"),
+        format!("GANTRY_IMAGE_REQUEST={request}"),
+        "GANTRY_RUNTIME=1".into(),
+        format!("SHIFTER_IMAGE={hex}"),
+        format!("SHIFTER_IMAGEREQUEST={request}"),
+        "SHIFTER_IMAGETYPE=id".into(),
+        "SHIFTER_RUNTIME=1".into(),
     ] {
-        variables.set(name, value.as_bytes());
+        variables.put(item.as_bytes());
     }
-    for item in image.env.iter().chain(&run.env) {
-        variables.put(item);
-    }
+    image.env.iter().chain(&run.env).for_each(|item| variables.put(item));
     rules.iter().for_each(|rules| variables.apply(rules));
     variables.0
 }
@@ -78,58 +72,42 @@ impl Variables {
     /// Takes an item as it is; one without `=` cannot be a variable and is dropped.
     fn put(&mut self, item: &[u8]) {
         if let Some(end) = item.iter().position(|&byte| byte == b'=').filter(|&end| end > 0) {
-            let (name, value) = item.split_at(end);
-            self.replace(name, value.get(1..).unwrap_or_default().to_vec());
+            let (name, _) = item.split_at(end);
+            match self.0.iter_mut().find(|other| value_of(other, name).is_some()) {
+                Some(slot) => *slot = item.to_vec(),
+                None => self.0.push(item.to_vec()),
+            }
         }
     }
 
-    fn set(&mut self, name: &str, value: &[u8]) {
-        self.replace(name.as_bytes(), value.to_vec());
-    }
-
-    fn replace(&mut self, name: &[u8], value: Vec<u8>) {
-        let item = [name, b"=", &value].concat();
-        match self.slot(name) {
-            Some(slot) => *slot = item,
-            None => self.0.push(item),
-        }
-    }
-
-    fn slot(&mut self, name: &[u8]) -> Option<&mut Vec<u8>> {
-        self.0
-            .iter_mut()
-            .find(|item| item.strip_prefix(name).is_some_and(|behind| behind.starts_with(b"=")))
-    }
-
-    fn value(&mut self, name: &str) -> Vec<u8> {
-        let length = name.len() + 1;
-        self.slot(name.as_bytes())
-            .and_then(|item| item.get(length..).map(<[u8]>::to_vec))
-            .unwrap_or_default()
+    /// Joins a value with the present one by `:`, in front of it or behind it.
+    fn join(&mut self, name: &str, value: &str, in_front: bool) {
+        let present = self.0.iter().find_map(|item| value_of(item, name.as_bytes()));
+        let (present, value) = (present.unwrap_or_default(), value.as_bytes());
+        let mut parts = if in_front { vec![value, present] } else { vec![present, value] };
+        parts.retain(|part| !part.is_empty());
+        self.put(&[name.as_bytes(), b"=", &parts.join(&b':')].concat());
     }
 
     fn apply(&mut self, rules: &EnvRules) {
         for (name, value) in &rules.set {
-            self.set(name, value.as_bytes());
+            self.put(format!("{name}={value}").as_bytes());
         }
         for (name, value) in &rules.append {
-            let before = self.value(name);
-            self.set(name, &join(&before, value.as_bytes()));
+            self.join(name, value, false);
         }
         for (name, value) in &rules.prepend {
-            let before = self.value(name);
-            self.set(name, &join(value.as_bytes(), &before));
+            self.join(name, value, true);
         }
         for name in &rules.unset {
-            let item = [name.as_bytes(), b"="].concat();
-            self.0.retain(|variable| !variable.starts_with(&item));
+            self.0.retain(|item| value_of(item, name.as_bytes()).is_none());
         }
     }
 }
 
-fn join(one: &[u8], other: &[u8]) -> Vec<u8> {
-    let parts: Vec<&[u8]> = [one, other].into_iter().filter(|part| !part.is_empty()).collect();
-    parts.join(&b':')
+/// The value in an item of this name.
+fn value_of<'a>(item: &'a [u8], name: &[u8]) -> Option<&'a [u8]> {
+    item.strip_prefix(name)?.strip_prefix(b"=")
 }
 
 #[cfg(test)]

@@ -12,8 +12,8 @@ use crate::plan::{Bind, Rule, Step};
 use crate::privileges::{self, Dropped, FileIdentity};
 use crate::request::{Run, Workdir};
 use crate::sanitize::Inherited;
-use crate::skeleton::{self, Place, Problem, TargetError, c_path};
-use crate::sys::{self, Errno, Fd};
+use crate::skeleton::{self, Place, Problem, TargetError};
+use crate::sys::{self, Errno, Fd, c_path};
 use crate::trust;
 use alloc::ffi::CString;
 use alloc::format;
@@ -396,10 +396,7 @@ fn try_each(paths: &[CString], arguments: &[&CStr], environment: &[&CStr]) -> Er
 
 /// A directory that was asked for must be there; the caller's own is merely tried.
 fn enter_workdir(context: &Context<'_>, image: &Sidecar) -> Result<(), Error> {
-    let enter = |path: &[u8]| {
-        let path = CString::new(path).map_err(|_| Errno(libc::EINVAL))?;
-        sys::change_directory(&path)
-    };
+    let enter = |path: &[u8]| sys::change_directory(&c_path(path)?);
     let asked = match &context.run.workdir {
         Workdir::Path(path) => path,
         Workdir::Image => &image.workdir,

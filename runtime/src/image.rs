@@ -176,27 +176,22 @@ pub enum Problem {
 impl ImageError {
     /// What the user can do.
     pub fn hint(&self) -> Option<String> {
-        match &self.problem {
+        let text = match &self.problem {
             Problem::Shelf(error) if error.is_missing() => {
-                Some("is the file system with the images mounted on this node?".into())
+                "is the file system with the images mounted on this node?"
             }
-            Problem::Shelf(error) | Problem::Trust(error) => error.hint(),
-            Problem::Missing(_) => Some(match &self.wanted.request {
-                Some(request) => format!(
-                    "it may have been removed; ask for it again with `imgctl pull {}`",
-                    Shown(request.as_bytes())
-                ),
-                None => "it may have been removed; ask for it again with `imgctl pull`".into(),
-            }),
-            Problem::Denied => Some("its owner or an administrator can give you access".into()),
-            Problem::NotSquashfs
-            | Problem::Truncated
-            | Problem::Sidecar(_)
-            | Problem::OtherDigest => {
-                Some("an administrator removes and pulls the image again".into())
+            Problem::Shelf(error) | Problem::Trust(error) => return error.hint(),
+            Problem::Missing(_) => {
+                let request = self.wanted.request.as_deref().unwrap_or_default();
+                let pull = format!("imgctl pull {}", Shown(request.as_bytes()));
+                let pull = pull.trim_end();
+                return Some(format!("it may have been removed; ask for it again with `{pull}`"));
             }
-            Problem::Exposed | Problem::OtherNames => None,
-        }
+            Problem::Denied => "its owner or an administrator can give you access",
+            Problem::Exposed | Problem::OtherNames => return None,
+            _ => "an administrator removes and pulls the image again",
+        };
+        Some(text.into())
     }
 }
 
@@ -206,34 +201,28 @@ impl fmt::Display for ImageError {
         if let Some(request) = &self.wanted.request {
             write!(f, " ({})", Shown(request.as_bytes()))?;
         }
-        match &self.problem {
+        let text = match &self.problem {
             Problem::Missing(path) => {
-                write!(
-                    f,
-                    " is not on this node's file system: {} does not exist",
-                    Shown(path.as_bytes())
-                )
+                let path = Shown(path.as_bytes());
+                return write!(f, " is not on this node's file system: {path} does not exist");
             }
-            Problem::Shelf(error) | Problem::Trust(error) => write!(f, " cannot be used: {error}"),
-            Problem::OtherNames => f.write_str(
-                " is not trusted: its file has other names or is mounted from elsewhere",
-            ),
-            Problem::NotSquashfs => f.write_str(" is damaged: its file is no squashfs file system"),
-            Problem::Truncated => {
-                f.write_str(" is damaged: its file is shorter than it was published")
+            Problem::Shelf(error) | Problem::Trust(error) => {
+                return write!(f, " cannot be used: {error}");
             }
             Problem::Sidecar(error) => {
-                write!(f, " is damaged: its sidecar cannot be read: {error}")
+                return write!(f, " is damaged: its sidecar cannot be read: {error}");
             }
-            Problem::OtherDigest => {
-                f.write_str(" is damaged: its sidecar belongs to another image")
+            Problem::OtherNames => {
+                "is not trusted: its file has other names or is mounted from elsewhere"
             }
-            Problem::Denied => {
-                f.write_str(" is private and you are not among those who may use it")
+            Problem::NotSquashfs => "is damaged: its file is no squashfs file system",
+            Problem::Truncated => "is damaged: its file is shorter than it was published",
+            Problem::OtherDigest => "is damaged: its sidecar belongs to another image",
+            Problem::Denied => "is private and you are not among those who may use it",
+            Problem::Exposed => {
+                "is not trusted: it is private but others can read its file or sidecar"
             }
-            Problem::Exposed => f.write_str(
-                " is not trusted: it is private but others can read its file or sidecar",
-            ),
-        }
+        };
+        write!(f, " {text}")
     }
 }

@@ -9,7 +9,7 @@ use crate::caller::Caller;
 use crate::image::{Shelf, Wanted};
 use crate::mounts::{NO_DEV, NO_EXEC, NO_SUID, READ_ONLY};
 use crate::request::Run;
-use alloc::string::{String, ToString};
+use alloc::string::String;
 use alloc::vec;
 use alloc::vec::Vec;
 use core::fmt;
@@ -113,7 +113,7 @@ fn bind_all<'a>(
 
 fn bind(volume: &Volume, rule: Rule, conf: &Conf) -> Result<Bind, PlanError> {
     if volume.flags.per_node_cache.is_some() {
-        return Err(PlanError::NodeCache(volume.to_string()));
+        return Err(PlanError::NodeCache(volume.target.clone()));
     }
     let read_only = if volume.flags.read_only { READ_ONLY } else { 0 };
     let propagation = match volume.flags.propagation.unwrap_or(conf.mount_propagation) {

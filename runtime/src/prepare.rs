@@ -9,8 +9,7 @@ use crate::error::{Error, Standing, cannot};
 use crate::image::{self, Shelf};
 use crate::mounts;
 use crate::request::Job;
-use crate::skeleton::c_path;
-use crate::sys::{self, Errno, Fd};
+use crate::sys::{self, Errno, Fd, c_path};
 use crate::{load_conf, run_directory};
 use alloc::ffi::CString;
 use alloc::format;
@@ -55,7 +54,7 @@ pub fn release(caller: &Caller, job: Job) -> Result<(), Error> {
     only_root(caller)?;
     let Some(jobs) = jobs(false)? else { return Ok(()) };
     let doing = || cannot(format!("let go of {}/{JOBS}/{}", crate::RUN_PATH, job.0));
-    let name = c_path(&format!("{}", job.0)).map_err(doing())?;
+    let name = c_path(format!("{}", job.0)).map_err(doing())?;
     let directory = match sys::open(Some(&jobs), &name, DIRECTORY, 0, RESOLVE) {
         Ok(directory) => directory,
         Err(Errno(libc::ENOENT)) => return Ok(()),

@@ -11,7 +11,6 @@ use crate::error::Shown;
 use alloc::string::String;
 use alloc::vec::Vec;
 use core::fmt;
-use core::str::FromStr;
 use image_ref::Digest;
 use udiroot_conf::volume::parse_list;
 use udiroot_conf::{Origin, Volume, VolumeError};
@@ -92,166 +91,145 @@ pub enum Entrypoint {
 /// # Errors
 /// The first word that does not fit: see [`UsageError`].
 pub fn parse(arguments: &[&[u8]]) -> Result<Request, UsageError> {
-    let (verb, rest) = match arguments {
-        [] | [_] => return Err(UsageError::NoVerb),
-        [_, verb, rest @ ..] => (*verb, rest),
-    };
-    let mut words = Words::default();
-    let mut rest = rest.iter();
-    let mut command = Vec::new();
-    while let Some(word) = rest.next() {
-        if *word == b"--" {
-            command = rest.map(|word| word.to_vec()).collect();
-            break;
-        }
-        words.take(verb, word)?;
-    }
-    if verb != b"run" && !command.is_empty() {
-        return Err(UsageError::Unknown(b"--".to_vec()));
-    }
-    match verb {
-        b"run" => words.finish(command).map(Request::Run),
-        b"prepare" => Ok(Request::Prepare(words.digest()?, words.job()?)),
-        b"release" => Ok(Request::Release(words.job()?)),
-        b"hold" => Ok(Request::Hold(words.digest()?, words.fd.ok_or(UsageError::Missing("--fd"))?)),
+    let [_, verb, words @ ..] = arguments else { return Err(UsageError::NoVerb) };
+    let end = words.iter().position(|word| *word == b"--").unwrap_or(words.len());
+    let (words, rest) = words.split_at(end);
+    let command: Vec<_> = rest.iter().skip(1).map(|word| word.to_vec()).collect();
+    let given = Given::read(verb, words)?;
+    match *verb {
+        b"run" => given.run(command).map(Request::Run),
+        _ if !command.is_empty() => Err(UsageError::Unknown(b"--".to_vec())),
+        b"prepare" => Ok(Request::Prepare(given.digest()?, given.job()?)),
+        b"release" => Ok(Request::Release(given.job()?)),
+        b"hold" => Ok(Request::Hold(given.digest()?, given.must("--fd", descriptor)?)),
         _ => Err(UsageError::Unknown(verb.to_vec())),
     }
 }
 
-/// The options seen so far.
-#[derive(Default)]
-struct Words {
-    digest: Option<Digest>,
-    request: Option<String>,
-    volumes: Vec<Volume>,
-    modules: Option<String>,
-    workdir: Option<Workdir>,
-    env: Vec<Vec<u8>>,
-    clear_environment: Option<()>,
-    entrypoint: Option<Entrypoint>,
-    keep_fds: Vec<i32>,
-    passwd: Option<Vec<u8>>,
-    groups: Vec<Vec<u8>>,
-    explain: Option<()>,
-    job: Option<Job>,
-    fd: Option<i32>,
+/// What may stand behind an option's name.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Takes {
+    Nothing,
+    Value,
+    Either,
 }
 
-impl Words {
-    fn take(&mut self, verb: &[u8], word: &[u8]) -> Result<(), UsageError> {
-        let at = word.iter().position(|&byte| byte == b'=');
-        let (name, value) = match at.and_then(|at| word.split_at_checked(at)) {
-            Some((name, value)) => (name, value.get(1..)),
-            None => (word, None),
-        };
-        let bad = |wants| UsageError::Value(name.to_vec(), wants);
-        match (verb, name, value) {
-            (b"run" | b"prepare" | b"hold", b"--digest", Some(text)) => {
-                let digest = core::str::from_utf8(text).ok().map(Digest::from_hex);
-                let digest = digest.and_then(Result::ok);
-                once(
-                    &mut self.digest,
-                    digest.ok_or_else(|| bad("64 lower-case hexadecimal digits"))?,
-                    name,
-                )
+/// An option: its name, the verbs that take it, what it takes, what is wanted there, and whether it may be repeated.
+type Known = (&'static str, &'static [&'static [u8]], Takes, &'static str, bool);
+
+const OPTIONS: &[Known] = &[
+    ("--digest", &[b"run", b"prepare", b"hold"], Takes::Value, DIGITS, false),
+    ("--job", &[b"prepare", b"release"], Takes::Value, "a number", false),
+    ("--fd", &[b"hold"], Takes::Value, "an open descriptor", false),
+    ("--request", &[b"run"], Takes::Value, "a short text", false),
+    ("--volume", &[b"run"], Takes::Value, "SOURCE:TARGET[:ro]", true),
+    ("--module", &[b"run"], Takes::Value, "a short text", false),
+    ("--workdir", &[b"run"], Takes::Either, "an absolute path", false),
+    ("--env", &[b"run"], Takes::Value, "NAME=VALUE", true),
+    ("--clearenv", &[b"run"], Takes::Nothing, "", false),
+    ("--entrypoint", &[b"run"], Takes::Either, "a program", false),
+    ("--keep-fd", &[b"run"], Takes::Value, "an open descriptor", true),
+    ("--passwd", &[b"run"], Takes::Value, "a line", false),
+    ("--group", &[b"run"], Takes::Value, "a line", true),
+    ("--explain", &[b"run"], Takes::Nothing, "", false),
+];
+
+/// The options that were given, with their values: each known to the verb, and there once where it must be.
+struct Given<'a>(Vec<(&'static Known, Option<&'a [u8]>)>);
+
+/// What makes of a value what it stands for, where it can.
+type Parse<'a, T> = fn(&'a [u8]) -> Option<T>;
+
+impl<'a> Given<'a> {
+    fn read(verb: &[u8], words: &[&'a [u8]]) -> Result<Self, UsageError> {
+        let mut given = Self(Vec::new());
+        for word in words {
+            let mut parts = word.splitn(2, |&byte| byte == b'=');
+            let (name, value) = (parts.next().unwrap_or_default(), parts.next());
+            let unfit = if value.is_some() { Takes::Nothing } else { Takes::Value };
+            let known = OPTIONS.iter().find(|(known, verbs, takes, ..)| {
+                known.as_bytes() == name && verbs.contains(&verb) && *takes != unfit
+            });
+            let known @ (name, .., many) =
+                known.ok_or_else(|| UsageError::Unknown(word.to_vec()))?;
+            if !many && given.has(name) {
+                return Err(UsageError::Repeated(name));
             }
-            (b"prepare" | b"release", b"--job", Some(text)) => {
-                once(&mut self.job, Job(number(text).ok_or_else(|| bad("a number"))?), name)
-            }
-            (b"hold", b"--fd", Some(text)) => {
-                once(&mut self.fd, descriptor(text).ok_or_else(|| bad("an open descriptor"))?, name)
-            }
-            (b"run", _, _) => self.take_for_run(name, value, &bad),
-            _ => Err(UsageError::Unknown(word.to_vec())),
+            given.0.push((known, value));
         }
+        Ok(given)
     }
 
-    fn take_for_run(
-        &mut self,
-        name: &[u8],
-        value: Option<&[u8]>,
-        bad: &dyn Fn(&'static str) -> UsageError,
-    ) -> Result<(), UsageError> {
-        match (name, value) {
-            (b"--request", Some(text)) if text.len() <= REQUEST_LIMIT => {
-                once(&mut self.request, utf8(text).ok_or_else(|| bad("UTF-8 text"))?, name)
-            }
-            (b"--volume", Some(text)) => {
-                let text = utf8(text).ok_or_else(|| bad("UTF-8 text"))?;
-                let more = parse_list(&text, Origin::User).map_err(UsageError::Volume)?;
-                if more.is_empty() {
-                    return Err(bad("SOURCE:TARGET[:ro]"));
-                }
-                self.volumes.extend(more);
-                if self.volumes.len() > VOLUME_LIMIT {
-                    Err(UsageError::TooManyVolumes)
-                } else {
-                    Ok(())
-                }
-            }
-            (b"--module", Some(text)) if text.len() <= REQUEST_LIMIT => {
-                once(&mut self.modules, utf8(text).ok_or_else(|| bad("UTF-8 text"))?, name)
-            }
-            (b"--workdir", None) => once(&mut self.workdir, Workdir::Image, name),
-            (b"--workdir", Some(path)) if path.starts_with(b"/") && path.len() <= PATH_LIMIT => {
-                once(&mut self.workdir, Workdir::Path(path.to_vec()), name)
-            }
-            (b"--workdir", Some(_)) => Err(bad("an absolute path")),
-            (b"--env", Some(item)) if item.iter().position(|&byte| byte == b'=') > Some(0) => {
-                self.env.push(item.to_vec());
-                Ok(())
-            }
-            (b"--env", _) => Err(bad("NAME=VALUE")),
-            (b"--clearenv", None) => once(&mut self.clear_environment, (), name),
-            (b"--explain", None) => once(&mut self.explain, (), name),
-            (b"--entrypoint", None) => once(&mut self.entrypoint, Entrypoint::Image, name),
-            (b"--entrypoint", Some(program)) if !program.is_empty() => {
-                once(&mut self.entrypoint, Entrypoint::Program(program.to_vec()), name)
-            }
-            (b"--keep-fd", Some(text)) => {
-                self.keep_fds.push(descriptor(text).ok_or_else(|| bad("an open descriptor"))?);
-                Ok(())
-            }
-            (b"--passwd", Some(line)) => once(&mut self.passwd, line.to_vec(), name),
-            (b"--group", Some(line)) => {
-                self.groups.push(line.to_vec());
-                Ok(())
-            }
-            _ => Err(UsageError::Unknown(name.to_vec())),
-        }
-    }
-
-    fn digest(&self) -> Result<Digest, UsageError> {
-        self.digest.ok_or(UsageError::Missing("--digest"))
-    }
-
-    fn job(&self) -> Result<Job, UsageError> {
-        self.job.ok_or(UsageError::Missing("--job"))
-    }
-
-    fn finish(self, command: Vec<Vec<u8>>) -> Result<Run, UsageError> {
+    fn run(&self, command: Vec<Vec<u8>>) -> Result<Run, UsageError> {
         Ok(Run {
             digest: self.digest()?,
-            request: self.request,
-            volumes: self.volumes,
-            modules: self.modules,
-            workdir: self.workdir.unwrap_or(Workdir::Caller),
-            env: self.env,
-            clear_environment: self.clear_environment.is_some(),
-            entrypoint: self.entrypoint.unwrap_or(Entrypoint::None),
-            keep_fds: self.keep_fds,
-            passwd: self.passwd,
-            groups: self.groups,
-            explain: self.explain.is_some(),
+            request: self.one("--request", short_text)?,
+            volumes: self.volumes()?,
+            modules: self.one("--module", short_text)?,
+            workdir: match self.one("--workdir", |path| {
+                bytes(path, path.starts_with(b"/") && path.len() <= PATH_LIMIT)
+            })? {
+                Some(path) => Workdir::Path(path),
+                None if self.has("--workdir") => Workdir::Image,
+                None => Workdir::Caller,
+            },
+            env: self.all("--env", |item| {
+                bytes(item, item.iter().position(|&byte| byte == b'=') > Some(0))
+            })?,
+            clear_environment: self.has("--clearenv"),
+            entrypoint: match self.one("--entrypoint", |name| bytes(name, !name.is_empty()))? {
+                Some(program) => Entrypoint::Program(program),
+                None if self.has("--entrypoint") => Entrypoint::Image,
+                None => Entrypoint::None,
+            },
+            keep_fds: self.all("--keep-fd", descriptor)?,
+            passwd: self.one("--passwd", |line| bytes(line, true))?,
+            groups: self.all("--group", |line| bytes(line, true))?,
+            explain: self.has("--explain"),
             command,
         })
     }
-}
 
-fn once<T>(slot: &mut Option<T>, value: T, name: &[u8]) -> Result<(), UsageError> {
-    match slot.replace(value) {
-        None => Ok(()),
-        Some(_) => Err(UsageError::Repeated(name.to_vec())),
+    fn digest(&self) -> Result<Digest, UsageError> {
+        self.must("--digest", |text| Digest::from_hex(&utf8(text)?).ok())
+    }
+
+    fn job(&self) -> Result<Job, UsageError> {
+        self.must("--job", |text| number(text).map(Job))
+    }
+
+    fn volumes(&self) -> Result<Vec<Volume>, UsageError> {
+        let mut volumes = Vec::new();
+        for text in self.all("--volume", utf8)? {
+            let more = parse_list(&text, Origin::User).map_err(UsageError::Volume)?;
+            if more.is_empty() {
+                return Err(UsageError::Value("--volume", "SOURCE:TARGET[:ro]"));
+            }
+            volumes.extend(more);
+        }
+        if volumes.len() > VOLUME_LIMIT { Err(UsageError::TooManyVolumes) } else { Ok(volumes) }
+    }
+
+    fn has(&self, name: &str) -> bool {
+        self.0.iter().any(|(known, _)| known.0 == name)
+    }
+
+    fn must<T>(&self, name: &'static str, parse: Parse<'a, T>) -> Result<T, UsageError> {
+        self.one(name, parse)?.ok_or(UsageError::Missing(name))
+    }
+
+    fn one<T>(&self, name: &str, parse: Parse<'a, T>) -> Result<Option<T>, UsageError> {
+        self.all(name, parse).map(|mut values| values.pop())
+    }
+
+    /// The values of an option, parsed.
+    fn all<T>(&self, name: &str, parse: Parse<'a, T>) -> Result<Vec<T>, UsageError> {
+        let given = self.0.iter().filter(|(known, _)| known.0 == name);
+        let values = given.filter_map(|(known, value)| Some((known, (*value)?)));
+        let parsed = values.map(|((name, .., wants, _), value)| {
+            parse(value).ok_or(UsageError::Value(name, wants))
+        });
+        parsed.collect()
     }
 }
 
@@ -259,16 +237,25 @@ fn utf8(text: &[u8]) -> Option<String> {
     core::str::from_utf8(text).ok().map(String::from)
 }
 
+fn short_text(text: &[u8]) -> Option<String> {
+    utf8(text).filter(|text| text.len() <= REQUEST_LIMIT)
+}
+
+fn bytes(text: &[u8], fits: bool) -> Option<Vec<u8>> {
+    fits.then(|| text.to_vec())
+}
+
 /// Digits only: `u32::from_str` alone would take a sign.
 fn number(text: &[u8]) -> Option<u32> {
     let digits = text.iter().all(u8::is_ascii_digit);
-    core::str::from_utf8(text).ok().filter(|_| digits).and_then(|text| u32::from_str(text).ok())
+    core::str::from_utf8(text).ok().filter(|_| digits)?.parse().ok()
 }
 
 fn descriptor(text: &[u8]) -> Option<i32> {
-    number(text).and_then(|number| i32::try_from(number).ok())
+    number(text)?.try_into().ok()
 }
 
+const DIGITS: &str = "64 lower-case hexadecimal digits";
 const VOLUME_LIMIT: usize = 64;
 const REQUEST_LIMIT: usize = 1024;
 const PATH_LIMIT: usize = 4095;
@@ -281,11 +268,11 @@ pub enum UsageError {
     /// A word that is not known here.
     Unknown(Vec<u8>),
     /// An option that may be given once is there twice.
-    Repeated(Vec<u8>),
+    Repeated(&'static str),
     /// An option that must be given is not.
     Missing(&'static str),
     /// An option's value has the wrong form.
-    Value(Vec<u8>, &'static str),
+    Value(&'static str, &'static str),
     /// A volume has the wrong form.
     Volume(VolumeError),
     /// There are more volumes than anybody needs.
@@ -299,9 +286,9 @@ impl fmt::Display for UsageError {
         match self {
             Self::NoVerb => f.write_str("gantry-suid is run by `gantry` and by Slurm, not by hand"),
             Self::Unknown(word) => write!(f, "gantry-suid does not understand `{}`", Shown(word)),
-            Self::Repeated(name) => write!(f, "{} is given twice", Shown(name)),
+            Self::Repeated(name) => write!(f, "{name} is given twice"),
             Self::Missing(name) => write!(f, "{name} is missing"),
-            Self::Value(name, wants) => write!(f, "{} wants {wants}", Shown(name)),
+            Self::Value(name, wants) => write!(f, "{name} wants {wants}"),
             Self::Volume(error) => error.fmt(f),
             Self::TooManyVolumes => write!(f, "more than {VOLUME_LIMIT} volumes are asked for"),
             Self::NotOpen(number) => write!(f, "descriptor {number} is to be kept but is not open"),

@@ -7,7 +7,7 @@
 
 use crate::error::{Error, Shown, cannot};
 use crate::mounts::{self, EntryKind, Kind};
-use crate::sys::{self, Errno, Fd};
+use crate::sys::{self, Errno, Fd, c_path};
 use alloc::collections::BTreeSet;
 use alloc::ffi::CString;
 use alloc::format;
@@ -53,7 +53,7 @@ pub fn locate(image: &Fd, target: &str) -> Result<Place, Errno> {
 /// The path that the kernel has for an open descriptor of a detached mount: relative to that mount's root.
 fn path_of(fd: &Fd) -> Result<String, Errno> {
     let mut buffer = [0; 4096];
-    let link = c_path(&format!("/proc/self/fd/{}", fd.number()))?;
+    let link = c_path(format!("/proc/self/fd/{}", fd.number()))?;
     let length = sys::read_link(None, &link, &mut buffer)?;
     let path = buffer.get(..length).and_then(|bytes| core::str::from_utf8(bytes).ok());
     path.filter(|path| path.starts_with('/')).map(String::from).ok_or(Errno(libc::EILSEQ))
@@ -246,14 +246,6 @@ impl Tree for Fd {
 
 fn relative(path: &str) -> Result<CString, Errno> {
     c_path(path.trim_start_matches('/'))
-}
-
-/// A path for the kernel.
-///
-/// # Errors
-/// EINVAL for a NUL byte within.
-pub fn c_path(path: &str) -> Result<CString, Errno> {
-    CString::new(path).map_err(|_| Errno(libc::EINVAL))
 }
 
 fn join(directory: &str, name: &str) -> String {

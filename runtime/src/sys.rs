@@ -10,6 +10,7 @@ mod process;
 pub use self::mounts::*;
 pub use self::process::*;
 pub use crate::errno::Errno;
+use alloc::ffi::CString;
 use alloc::vec::Vec;
 use core::ffi::{CStr, c_long};
 use core::mem;
@@ -65,6 +66,11 @@ fn fd_or_cwd(dir: Option<&Fd>) -> usize {
 
 fn owned(result: usize) -> Fd {
     Fd(result as i32)
+}
+
+/// A path for the kernel; EINVAL for a NUL byte within.
+pub fn c_path(path: impl AsRef<[u8]>) -> Result<CString, Errno> {
+    CString::new(path.as_ref()).map_err(|_| Errno(libc::EINVAL))
 }
 
 #[repr(C)]

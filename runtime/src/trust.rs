@@ -5,8 +5,7 @@
 #![forbid(unsafe_code)]
 
 use crate::error::Shown;
-use crate::sys::{self, Errno, Fd, Stat};
-use alloc::ffi::CString;
+use crate::sys::{self, Errno, Fd, Stat, c_path};
 use alloc::format;
 use alloc::string::String;
 use alloc::vec::Vec;
@@ -19,13 +18,10 @@ use core::fmt;
 /// The first directory on the way that is not so.
 pub fn open_directory(path: &str, owners: &[u32]) -> Result<Fd, TrustError> {
     let mut walked = String::from("/");
-    let mut fd = checked_directory(None, c"/", "/", owners)?;
+    let mut fd = open_checked(None, "/", &walked, DIRECTORY, owners)?.0;
     for part in path.split('/').filter(|part| !part.is_empty()) {
-        if walked.len() > 1 {
-            walked.push('/');
-        }
-        walked.push_str(part);
-        fd = checked_directory(Some(&fd), &c_name(part, &walked)?, &walked, owners)?;
+        walked = format!("{}/{part}", walked.trim_end_matches('/'));
+        fd = open_checked(Some(&fd), part, &walked, DIRECTORY, owners)?.0;
     }
     Ok(fd)
 }
@@ -35,26 +31,7 @@ pub fn open_directory(path: &str, owners: &[u32]) -> Result<Fd, TrustError> {
 /// # Errors
 /// Where it cannot be opened, or a symbolic link is on the way.
 pub fn owner_of(path: &str) -> Result<u32, TrustError> {
-    let fail = |errno| TrustError { path: path.into(), problem: Problem::Open(errno) };
-    let flags = libc::O_PATH | libc::O_NOFOLLOW | libc::O_DIRECTORY;
-    let fd = sys::open(None, &c_name(path, path)?, flags, 0, NO_LINKS).map_err(fail)?;
-    sys::stat(&fd).map(|stat| stat.uid).map_err(fail)
-}
-
-fn checked_directory(
-    above: Option<&Fd>,
-    name: &core::ffi::CStr,
-    path: &str,
-    owners: &[u32],
-) -> Result<Fd, TrustError> {
-    let fail = |problem| TrustError { path: path.into(), problem };
-    let beneath = if above.is_some() { libc::RESOLVE_BENEATH } else { 0 };
-    let flags = libc::O_PATH | libc::O_NOFOLLOW | libc::O_DIRECTORY;
-    let fd = sys::open(above, name, flags, 0, NO_LINKS | beneath)
-        .map_err(|errno| fail(Problem::Open(errno)))?;
-    let stat = sys::stat(&fd).map_err(|errno| fail(Problem::Open(errno)))?;
-    check(&stat, owners).map_err(fail)?;
-    Ok(fd)
+    open(None, path, path, DIRECTORY).map(|(_, stat)| stat.uid)
 }
 
 /// Opens the regular file `name` in `directory` for reading; it belongs to `owner` and nobody else can write it.
@@ -70,23 +47,40 @@ pub fn open_file(
     owner: u32,
 ) -> Result<(Fd, Stat), TrustError> {
     let path = format!("{}/{name}", path.trim_end_matches('/'));
-    let fail = |problem| TrustError { path: path.clone(), problem };
-    let flags = libc::O_RDONLY | libc::O_NOFOLLOW | libc::O_NONBLOCK;
-    let fd = sys::open(
-        Some(directory),
-        &c_name(name, &path)?,
-        flags,
-        0,
-        NO_LINKS | libc::RESOLVE_BENEATH,
-    )
-    .map_err(|errno| fail(Problem::Open(errno)))?;
-    let stat = sys::stat(&fd).map_err(|errno| fail(Problem::Open(errno)))?;
-    if stat.mode & libc::S_IFMT != libc::S_IFREG {
-        return Err(fail(Problem::NotAFile));
-    }
-    check(&stat, &[owner]).map_err(fail)?;
-    Ok((fd, stat))
+    let flags = libc::O_RDONLY | libc::O_NONBLOCK;
+    open_checked(Some(directory), name, &path, flags, &[owner])
 }
+
+fn open_checked(
+    above: Option<&Fd>,
+    name: &str,
+    path: &str,
+    flags: i32,
+    owners: &[u32],
+) -> Result<(Fd, Stat), TrustError> {
+    let (fd, stat) = open(above, name, path, flags)?;
+    let problem = if flags & libc::O_DIRECTORY == 0 && stat.mode & libc::S_IFMT != libc::S_IFREG {
+        Problem::NotAFile
+    } else if !owners.contains(&stat.uid) {
+        Problem::Owner { found: stat.uid, wanted: owners.last().copied().unwrap_or_default() }
+    } else if stat.mode & 0o022 != 0 {
+        Problem::Writable(stat.mode & 0o7777)
+    } else {
+        return Ok((fd, stat));
+    };
+    Err(TrustError { path: path.into(), problem })
+}
+
+fn open(above: Option<&Fd>, name: &str, path: &str, flags: i32) -> Result<(Fd, Stat), TrustError> {
+    let resolve = libc::RESOLVE_NO_SYMLINKS | libc::RESOLVE_NO_MAGICLINKS;
+    let beneath = if above.is_some() { libc::RESOLVE_BENEATH } else { 0 };
+    c_path(name)
+        .and_then(|name| sys::open(above, &name, flags | libc::O_NOFOLLOW, 0, resolve | beneath))
+        .and_then(|fd| sys::stat(&fd).map(|stat| (fd, stat)))
+        .map_err(|errno| TrustError { path: path.into(), problem: Problem::Open(errno) })
+}
+
+const DIRECTORY: i32 = libc::O_PATH | libc::O_DIRECTORY;
 
 /// Reads an open file whole.
 ///
@@ -107,20 +101,6 @@ pub fn read_whole(fd: &Fd, limit: usize) -> Result<Vec<u8>, Errno> {
     }
 }
 
-fn check(stat: &Stat, owners: &[u32]) -> Result<(), Problem> {
-    if !owners.contains(&stat.uid) {
-        return Err(Problem::Owner { found: stat.uid, wanted: owners.to_vec() });
-    }
-    if stat.mode & 0o022 != 0 { Err(Problem::Writable(stat.mode & 0o7777)) } else { Ok(()) }
-}
-
-fn c_name(name: &str, path: &str) -> Result<CString, TrustError> {
-    let problem = Problem::Open(Errno(libc::EINVAL));
-    CString::new(name).map_err(|_| TrustError { path: path.into(), problem })
-}
-
-const NO_LINKS: u64 = libc::RESOLVE_NO_SYMLINKS | libc::RESOLVE_NO_MAGICLINKS;
-
 /// What is not to be trusted, and why.
 #[derive(Debug, PartialEq, Eq)]
 pub struct TrustError {
@@ -139,8 +119,8 @@ pub enum Problem {
     Owner {
         /// Whose it is.
         found: u32,
-        /// Whose it may be.
-        wanted: Vec<u32>,
+        /// Whose it should be.
+        wanted: u32,
     },
     /// Its group or everybody can write it.
     Writable(u32),
@@ -157,20 +137,18 @@ impl TrustError {
     /// What an administrator can do.
     pub fn hint(&self) -> Option<String> {
         let path = Shown(self.path.as_bytes());
-        match &self.problem {
-            Problem::Open(Errno(libc::ENOSYS)) => Some(crate::error::KERNEL_HINT.into()),
-            Problem::Open(Errno(libc::ELOOP)) => Some(format!(
-                "symbolic links are not followed here; an administrator writes the real path of {path}"
-            )),
-            Problem::Owner { wanted, .. } => {
-                let owner = wanted.last().copied().unwrap_or_default();
-                Some(format!("an administrator corrects it with `chown {owner} {path}`"))
+        let text = match &self.problem {
+            Problem::Open(Errno(libc::ENOSYS)) => return Some(crate::error::KERNEL_HINT.into()),
+            Problem::Open(Errno(libc::ELOOP)) => {
+                return Some(format!(
+                    "symbolic links are not followed here; an administrator writes the real path of {path}"
+                ));
             }
-            Problem::Writable(_) => {
-                Some(format!("an administrator corrects it with `chmod go-w {path}`"))
-            }
-            Problem::Open(_) | Problem::NotAFile => None,
-        }
+            Problem::Owner { wanted, .. } => format!("chown {wanted} {path}"),
+            Problem::Writable(_) => format!("chmod go-w {path}"),
+            Problem::Open(_) | Problem::NotAFile => return None,
+        };
+        Some(format!("an administrator corrects it with `{text}`"))
     }
 }
 
@@ -180,14 +158,11 @@ impl fmt::Display for TrustError {
         match &self.problem {
             Problem::Open(errno) => write!(f, "cannot open {path}: {errno}"),
             Problem::Owner { found, wanted } => {
-                let wanted = wanted.last().copied().unwrap_or_default();
                 write!(f, "{path} is not trusted: it belongs to uid {found}, not to uid {wanted}")
             }
             Problem::Writable(mode) => {
-                write!(
-                    f,
-                    "{path} is not trusted: others than its owner can write it (mode {mode:04o})"
-                )
+                let others = "others than its owner can write it";
+                write!(f, "{path} is not trusted: {others} (mode {mode:04o})")
             }
             Problem::NotAFile => write!(f, "{path} is not trusted: it is not a regular file"),
         }

@@ -2,6 +2,7 @@
 //!
 //! Pure: who asks the name service has the names. One copy, so that plugin and commands describe a caller alike.
 
+use crate::LINE_LIMIT;
 use alloc::format;
 use alloc::string::String;
 
@@ -41,9 +42,6 @@ fn is_field(text: &str) -> bool {
 fn fits(line: &String) -> bool {
     line.len() <= LINE_LIMIT
 }
-
-/// The longest line that the runtime accepts, in bytes: a group of a large site may list thousands of members.
-pub const LINE_LIMIT: usize = 64 << 10;
 
 #[cfg(test)]
 mod tests {

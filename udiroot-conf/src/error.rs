@@ -1,5 +1,6 @@
-//! What can be wrong with udiRoot.conf, and what is only worth a notice.
+//! What can be wrong with udiRoot.conf.
 
+use crate::module::ModuleError;
 use crate::volume::VolumeError;
 use alloc::string::String;
 use core::fmt;
@@ -37,8 +38,8 @@ pub enum Problem {
     EnvItem(String),
     /// A volume cannot be used.
     Volume(VolumeError),
-    /// A module is named that does not exist or is not enabled.
-    UnknownModule(String),
+    /// The modules by default, or those that another one names as conflicts, cannot be had.
+    Modules(ModuleError),
 }
 
 impl fmt::Display for ConfError {
@@ -55,56 +56,24 @@ impl fmt::Display for Problem {
         match self {
             Self::NotUtf8 => f.write_str("the text is not UTF-8"),
             Self::TooLarge => write!(f, "the file exceeds {} bytes", crate::CONF_LIMIT),
-            Self::UnknownKey(key, None) => write!(f, "there is no key `{}`", key.escape_debug()),
+            Self::UnknownKey(key, None) => write!(f, "there is no key `{}`", shown(key)),
             Self::UnknownKey(key, Some(meant)) => {
-                write!(f, "there is no key `{}`; `{meant}` may be meant", key.escape_debug())
+                write!(f, "there is no key `{}`; `{meant}` may be meant", shown(key))
             }
             Self::Missing(key) => write!(f, "the key `{key}` is missing"),
             Self::Value { key, value, wants } => {
-                write!(f, "`{key}` wants {wants}, not `{}`", value.escape_debug())
+                write!(f, "`{key}` wants {wants}, not `{}`", shown(value))
             }
-            Self::EnvItem(item) => {
-                write!(f, "`{}` is not of the form NAME=value", item.escape_debug())
-            }
+            Self::EnvItem(item) => write!(f, "`{}` is not of the form NAME=value", shown(item)),
             Self::Volume(error) => error.fmt(f),
-            Self::UnknownModule(name) => {
-                write!(f, "no enabled module is named `{}`", name.escape_debug())
-            }
+            Self::Modules(error) => error.fmt(f),
         }
     }
 }
 
 impl core::error::Error for ConfError {}
 
-/// Something that is accepted and has no effect.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Notice {
-    /// A key that Shifter itself no longer uses.
-    Deprecated(usize, String),
-    /// A key that Shifter needs and Gantry does not.
-    NotNeeded(usize, String),
-    /// A key that Shifter acts on and this version does not.
-    NoEffect(usize, String),
-    /// A key of a module that is not known.
-    UnknownModuleKey(usize, String),
-    /// A line without `=`.
-    Stray(usize, String),
-}
-
-impl fmt::Display for Notice {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Deprecated(line, key) => write!(f, "line {line}: `{key}` is deprecated, ignored"),
-            Self::NotNeeded(line, key) => write!(f, "line {line}: `{key}` is not needed, ignored"),
-            Self::NoEffect(line, key) => {
-                write!(f, "line {line}: this version does not act on `{}`", key.escape_debug())
-            }
-            Self::UnknownModuleKey(line, key) => {
-                write!(f, "line {line}: `{}` is no key of a module, ignored", key.escape_debug())
-            }
-            Self::Stray(line, text) => {
-                write!(f, "line {line}: `{}` has no `=`, ignored", text.escape_debug())
-            }
-        }
-    }
+/// Somebody's text within a message: escaped, and cut where it is longer than anybody reads.
+pub(crate) fn shown(text: &str) -> String {
+    text.chars().take(200).flat_map(char::escape_debug).collect()
 }

@@ -3,7 +3,7 @@
 //! Does not judge who owns the file: nothing that these programs do with it needs trust. The set-user-id program
 //! opens and checks the file itself.
 
-use crate::{CONF_LIMIT, Conf, ConfError, parse};
+use crate::{CONF_LIMIT, CommandConf, ConfError};
 use core::fmt;
 use std::fs::File;
 use std::io::{self, Read};
@@ -14,13 +14,13 @@ use std::vec::Vec;
 ///
 /// # Errors
 /// See [`LoadError`]; every one names the file.
-pub fn load(path: impl AsRef<Path>) -> Result<Conf, LoadError> {
+pub fn load(path: impl AsRef<Path>) -> Result<CommandConf, LoadError> {
     let path = path.as_ref();
     let mut text = Vec::new();
     File::open(path)
         .and_then(|file| file.take(CONF_LIMIT as u64 + 1).read_to_end(&mut text))
         .map_err(|source| LoadError::Read { path: path.into(), source })?;
-    parse(&text).map_err(|source| LoadError::Parse { path: path.into(), source })
+    CommandConf::parse(&text).map_err(|source| LoadError::Parse { path: path.into(), source })
 }
 
 /// Why a configuration could not be loaded.

@@ -1,14 +1,15 @@
 //! Modules: named sets of environment, volumes and hooks that a site offers and a user selects.
 
+use crate::conf::{SWITCH, parse_volumes};
 use crate::env::{EnvRules, items};
-use crate::error::Problem;
-use crate::volume::{self, Origin, Volume};
+use crate::error::{Problem, shown};
+use crate::volume::Volume;
 use alloc::string::String;
 use alloc::vec::Vec;
 use core::fmt;
 
 /// A module, from its `module_<name>_<key>` lines.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Module {
     /// Its name.
     pub name: String,
@@ -20,39 +21,24 @@ pub struct Module {
     pub volumes: Vec<Volume>,
     /// Modules it cannot be selected with.
     pub conflicts: Vec<String>,
-    /// A host directory whose content is offered inside.
-    pub copy_path: Option<String>,
-    /// A program run as the user inside, before the command.
-    pub user_hook: Option<String>,
-    /// A program run as root while the container is built.
-    pub root_hook: Option<String>,
 }
 
 impl Module {
     pub(crate) fn new(name: &str) -> Self {
-        Self {
-            name: name.into(),
-            enabled: true,
-            env: EnvRules::default(),
-            volumes: Vec::new(),
-            conflicts: Vec::new(),
-            copy_path: None,
-            user_hook: None,
-            root_hook: None,
-        }
+        Self { name: name.into(), enabled: true, ..Self::default() }
     }
 
     /// Takes one setting; tells whether the key is known. Lists replace what an earlier line said.
     pub(crate) fn take(&mut self, key: &str, value: &str) -> Result<bool, Problem> {
         match key {
-            "siteFs" => self
-                .volumes
-                .extend(volume::parse_list(value, Origin::Site).map_err(Problem::Volume)?),
+            "siteFs" => self.volumes.extend(parse_volumes(value)?),
             "conflict" => self.conflicts = items(value).collect(),
-            "copyPath" | "copypath" => self.copy_path = Some(value.into()),
-            "userhook" => self.user_hook = Some(value.into()),
-            "roothook" => self.root_hook = Some(value.into()),
-            "enabled" => self.enabled = crate::conf::parse_switch(key, value)?,
+            "enabled" => {
+                SWITCH.check(key, value)?;
+                self.enabled = value.parse::<i64>() != Ok(0);
+            }
+            // A directory to copy and programs to run: nothing acts on them yet.
+            "copyPath" | "copypath" | "userhook" | "roothook" => {}
             "siteEnv" => self.env.set.clear(),
             "siteEnvAppend" => self.env.append.clear(),
             "siteEnvPrepend" => self.env.prepend.clear(),
@@ -106,9 +92,10 @@ impl fmt::Display for ModuleError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Unknown(name) => {
-                write!(f, "this site has no enabled module `{}`", name.escape_debug())
+                write!(f, "this site has no enabled module `{}`", shown(name))
             }
             Self::Conflict(one, other) => {
+                let (one, other) = (shown(one), shown(other));
                 write!(f, "the modules `{one}` and `{other}` cannot be used together")
             }
         }

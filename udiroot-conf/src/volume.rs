@@ -1,12 +1,15 @@
-//! Volumes: `from:to[:flag...]`, what a user and what a site may ask for, and their canonical text.
+//! Volumes: `from:to[:flag...]`, what a user and what a site may ask for.
 //!
 //! Works on text alone. The runtime asks [`check_target`] again with the path that the kernel resolved, because
 //! `/mnt/../etc` and symbolic links are beyond text.
 
+#[cfg(feature = "unprivileged")]
+pub use crate::canonical::canonical;
+use crate::error::shown;
 use crate::size::parse_size;
-use alloc::string::{String, ToString};
+use alloc::string::String;
 use alloc::vec::Vec;
-use core::fmt;
+use core::{fmt, mem};
 
 /// Whose wish a volume is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -42,9 +45,10 @@ pub struct Flags {
 }
 
 /// How mounts made later at the source behave.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Propagation {
     /// They appear inside.
+    #[default]
     Slave,
     /// They do not.
     Private,
@@ -67,13 +71,6 @@ pub fn parse_list(text: &str, origin: Origin) -> Result<Vec<Volume>, VolumeError
     let items =
         text.split(';').map(|item| item.trim_matches([' ', '\t'])).filter(|item| !item.is_empty());
     items.map(|item| Volume::parse(item, origin)).collect()
-}
-
-/// The one text of a set of volumes, whatever order and spelling they came in.
-pub fn canonical(volumes: &[Volume]) -> String {
-    let mut items: Vec<String> = volumes.iter().map(Volume::to_string).collect();
-    items.sort();
-    items.join(";")
 }
 
 impl Volume {
@@ -119,29 +116,19 @@ impl Flags {
         if origin == Origin::User && matches!(name.as_str(), "rec" | "slave" | "private") {
             return Err(Reason::SiteFlag(name));
         }
-        let propagation = match name.as_str() {
-            "ro" => return once(&mut self.read_only, text),
-            "rec" => return once(&mut self.recursive, text),
-            "slave" => Propagation::Slave,
-            "private" => Propagation::Private,
-            "pernodecache" if self.per_node_cache.is_some() => {
-                return Err(Reason::RepeatedFlag(name));
-            }
+        let again = match name.as_str() {
+            "ro" => mem::replace(&mut self.read_only, true),
+            "rec" => mem::replace(&mut self.recursive, true),
+            "slave" => self.propagation.replace(Propagation::Slave).is_some(),
+            "private" => self.propagation.replace(Propagation::Private).is_some(),
             "pernodecache" => {
-                self.per_node_cache = Some(NodeCache::parse(value.unwrap_or_default())?);
-                return Ok(());
+                let cache = NodeCache::parse(value.unwrap_or_default())?;
+                self.per_node_cache.replace(cache).is_some()
             }
             _ => return Err(Reason::UnknownFlag(text.into())),
         };
-        match self.propagation.replace(propagation) {
-            None => Ok(()),
-            Some(_) => Err(Reason::RepeatedFlag(name)),
-        }
+        if again { Err(Reason::RepeatedFlag(name)) } else { Ok(()) }
     }
-}
-
-fn once(flag: &mut bool, text: &str) -> Result<(), Reason> {
-    if core::mem::replace(flag, true) { Err(Reason::RepeatedFlag(text.into())) } else { Ok(()) }
 }
 
 impl NodeCache {
@@ -158,26 +145,6 @@ impl NodeCache {
             }
         }
         if size == 0 || block_size == 0 { Err(bad()) } else { Ok(Self { size, block_size }) }
-    }
-}
-
-impl fmt::Display for Volume {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}:{}", self.source, self.target)?;
-        if self.flags.read_only {
-            f.write_str(":ro")?;
-        }
-        if self.flags.recursive {
-            f.write_str(":rec")?;
-        }
-        if let Some(NodeCache { size, block_size }) = self.flags.per_node_cache {
-            write!(f, ":perNodeCache=size={size},bs={block_size},method=loop,fstype=xfs")?;
-        }
-        match self.flags.propagation {
-            Some(Propagation::Slave) => f.write_str(":slave"),
-            Some(Propagation::Private) => f.write_str(":private"),
-            None => Ok(()),
-        }
     }
 }
 
@@ -276,46 +243,34 @@ pub enum Reason {
 
 impl fmt::Display for VolumeError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        // A hostile item may be as long as an argument list; the beginning tells which one is meant.
-        let shown: String = self.item.chars().take(200).collect();
-        write!(f, "volume `{}`: {}", shown.escape_debug(), self.reason)
+        write!(f, "volume `{}`: {}", shown(&self.item), self.reason)
     }
 }
 
 impl fmt::Display for Reason {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::NoTarget => f.write_str("it has no target, the form is SOURCE:TARGET[:ro]"),
-            Self::NotAbsolute(path) => {
-                write!(f, "the path `{}` does not start with `/`", path.escape_debug())
+        let (text, word) = match self {
+            Self::NoTarget => {
+                return f.write_str("it has no target, the form is SOURCE:TARGET[:ro]");
             }
-            Self::ParentDirectory(path) => write!(f, "the path `{}` has `..`", path.escape_debug()),
-            Self::TooLong => write!(f, "a path exceeds {PATH_LIMIT} bytes"),
-            Self::ControlCharacter => f.write_str("it has a control character"),
-            Self::Target(path) => {
-                write!(f, "nothing may be mounted on `{}`", path.escape_debug())
-            }
+            Self::TooLong => return write!(f, "a path exceeds {PATH_LIMIT} bytes"),
+            Self::ControlCharacter => return f.write_str("it has a control character"),
+            Self::NotAbsolute(path) => ("a path does not start with `/`:", path),
+            Self::ParentDirectory(path) => ("a path has `..`:", path),
+            Self::Target(path) => ("nothing may be mounted on", path),
             Self::UnknownFlag(flag) => {
-                let flag = flag.escape_debug();
-                write!(f, "there is no flag `{flag}`, the form is SOURCE:TARGET[:ro]")
+                ("the form is SOURCE:TARGET[:ro], and there is no flag", flag)
             }
-            Self::FlagValue(flag) => {
-                write!(f, "the flag in `{}` takes no value", flag.escape_debug())
-            }
-            Self::RepeatedFlag(flag) => {
-                write!(f, "the flag `{flag}` repeats or contradicts an earlier one")
-            }
-            Self::SiteFlag(flag) => {
-                write!(f, "the flag `{flag}` is for the site's configuration only")
-            }
-            Self::NodeCache(text) => write!(
-                f,
-                "perNodeCache wants size=SIZE[,bs=SIZE][,fs=xfs][,method=loop], not `{}`",
-                text.escape_debug()
-            ),
-        }
+            Self::FlagValue(flag) => ("a flag that takes no value has one:", flag),
+            Self::RepeatedFlag(flag) => ("a flag repeats or contradicts an earlier one:", flag),
+            Self::SiteFlag(flag) => ("a flag is for the site's configuration only:", flag),
+            Self::NodeCache(text) => (NODE_CACHE, text),
+        };
+        write!(f, "{text} `{}`", shown(word))
     }
 }
+
+const NODE_CACHE: &str = "perNodeCache wants size=SIZE[,bs=SIZE][,fs=xfs][,method=loop], not";
 
 impl core::error::Error for VolumeError {}
 

@@ -23,21 +23,25 @@ pub(crate) fn blank_comments_and_strings(text: &str) -> String {
     String::from_utf8_lossy(&out).into_owned()
 }
 
-/// Takes out every item that stands behind `#[cfg(test)]`, by blanking it; expects blanked text.
-pub(crate) fn blank_tests(code: &str) -> String {
-    let mut out = code.to_string();
-    while let Some(start) = out.find("#[cfg(test)]") {
-        let end = end_of_item(&out, start + "#[cfg(test)]".len());
-        let blank: String =
-            out[start..end].chars().map(|c| if c == '\n' { '\n' } else { ' ' }).collect();
-        out.replace_range(start..end, &blank);
+/// Takes out every item that stands behind `attribute`, by blanking it; `code` is the blanked text.
+fn blank_items_behind(attribute: &str, text: &str, code: &str) -> String {
+    let mut out = code.as_bytes().to_vec();
+    for (start, _) in text.match_indices(attribute) {
+        // In a comment or a string it is blank, and so it is within an item that was taken out.
+        if out[start] == b'#' {
+            let end = end_of_item(code, start + attribute.len());
+            out[start..end].iter_mut().filter(|byte| **byte != b'\n').for_each(|byte| *byte = b' ');
+        }
     }
-    out
+    String::from_utf8_lossy(&out).into_owned()
 }
 
-/// Counts the lines that hold code, comments and tests apart.
-pub(crate) fn count_code_lines(text: &str) -> usize {
-    let code = blank_tests(&blank_comments_and_strings(text));
+/// Counts the lines that hold code, comments, tests and what stands behind `attribute` apart.
+pub(crate) fn count_code_lines(text: &str, attribute: &str) -> usize {
+    let mut code = blank_comments_and_strings(text);
+    for attribute in ["#[cfg(test)]", attribute].into_iter().filter(|one| !one.is_empty()) {
+        code = blank_items_behind(attribute, text, &code);
+    }
     code.lines().filter(|line| !line.trim().is_empty()).count()
 }
 
@@ -201,8 +205,15 @@ mod tests {
     #[test]
     fn tests_and_comments_do_not_count_as_code() {
         let text = "//! Head.\nuse a;\n\n/// Doc.\nfn f() {\n    g(); // why\n}\n\n#[cfg(test)]\nmod tests {\n    fn x() {}\n}\n";
-        assert_eq!(count_code_lines(text), 4);
-        assert_eq!(count_code_lines("#[cfg(test)]\nmod tests;\nfn f() {}\n"), 1);
-        assert_eq!(count_code_lines("#[cfg(test)]\nuse a::{b, c};\nfn f() {}\n"), 1);
+        assert_eq!(count_code_lines(text, ""), 4);
+        assert_eq!(count_code_lines("#[cfg(test)]\nmod tests;\nfn f() {}\n", ""), 1);
+        assert_eq!(count_code_lines("#[cfg(test)]\nuse a::{b, c};\nfn f() {}\n", ""), 1);
+    }
+
+    #[test]
+    fn what_stands_behind_another_attribute_may_be_left_out() {
+        let text = "// #[cfg(x = \"y\")]\nmod a;\n#[cfg(x = \"y\")]\npub use b::{\n    c,\n};\n#[cfg(x = \"z\")]\nmod d;\n";
+        assert_eq!(count_code_lines(text, "#[cfg(x = \"y\")]"), 3);
+        assert_eq!(count_code_lines(text, ""), 7);
     }
 }

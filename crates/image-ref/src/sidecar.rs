@@ -13,7 +13,7 @@ use core::fmt;
 /// The largest sidecar that is read or written, in bytes.
 pub const SIDECAR_LIMIT: usize = 1 << 20;
 
-const MAGIC: &[u8; 8] = b"GANTRY\x01\n";
+pub(crate) const MAGIC: &[u8; 8] = b"GANTRY\x01\n";
 
 /// What is published beside an image.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -67,165 +67,92 @@ impl Sidecar {
         }
     }
 
-    /// Encodes the sidecar.
-    ///
-    /// # Errors
-    /// [`SidecarError::TooLarge`] where the result would exceed [`SIDECAR_LIMIT`].
-    pub fn encode(&self) -> Result<Vec<u8>, SidecarError> {
-        let mut out = Vec::from(&MAGIC[..]);
-        let mut record = |key: &[u8; 4], value: &[u8]| {
-            let length = u32::try_from(value.len()).map_err(|_| SidecarError::TooLarge)?;
-            out.extend_from_slice(key);
-            out.extend_from_slice(&length.to_le_bytes());
-            out.extend_from_slice(value);
-            Ok(())
-        };
-        record(b"DIGE", self.digest.as_bytes())?;
-        record(b"OWNR", &self.owner.to_le_bytes())?;
-        match &self.access {
-            Access::Public => record(b"PUBL", &[])?,
-            Access::Listed { uids, gids } => {
-                record(b"UIDS", &numbers(uids))?;
-                record(b"GIDS", &numbers(gids))?;
-            }
-        }
-        self.env.iter().try_for_each(|value| record(b"ENVI", value))?;
-        self.entrypoint.iter().try_for_each(|value| record(b"ENTR", value))?;
-        self.cmd.iter().try_for_each(|value| record(b"CMDA", value))?;
-        record(b"WDIR", &self.workdir)?;
-        record(b"PLAT", self.platform.as_bytes())?;
-        record(b"MADE", self.made_by.as_bytes())?;
-        record(b"LAST", &[])?;
-        if out.len() > SIDECAR_LIMIT { Err(SidecarError::TooLarge) } else { Ok(out) }
-    }
-
     /// Decodes a sidecar.
     ///
     /// # Errors
     /// Any deviation from the format: see [`SidecarError`].
     pub fn decode(bytes: &[u8]) -> Result<Self, SidecarError> {
-        if bytes.len() > SIDECAR_LIMIT {
-            return Err(SidecarError::TooLarge);
-        }
-        let mut rest = bytes.strip_prefix(MAGIC).ok_or(SidecarError::Magic)?;
-        let mut parts = Parts::default();
-        loop {
-            let (key, value, behind) = next_record(rest)?;
-            if &key == b"LAST" {
-                return if value.is_empty() && behind.is_empty() {
-                    parts.finish()
-                } else {
-                    Err(SidecarError::Trailing)
-                };
-            }
-            parts.take(key, value)?;
-            rest = behind;
-        }
-    }
-}
-
-/// One record: its key, its value and what follows it.
-type Record<'a> = ([u8; 4], &'a [u8], &'a [u8]);
-
-fn next_record(bytes: &[u8]) -> Result<Record<'_>, SidecarError> {
-    let (key, rest) = bytes.split_first_chunk::<4>().ok_or(SidecarError::Truncated)?;
-    let (length, rest) = rest.split_first_chunk::<4>().ok_or(SidecarError::Truncated)?;
-    let length = u32::from_le_bytes(*length) as usize;
-    let (value, rest) = rest.split_at_checked(length).ok_or(SidecarError::Truncated)?;
-    Ok((*key, value, rest))
-}
-
-/// The records seen so far.
-#[derive(Default)]
-struct Parts {
-    digest: Option<Digest>,
-    owner: Option<u32>,
-    public: Option<()>,
-    uids: Option<Vec<u32>>,
-    gids: Option<Vec<u32>>,
-    env: Vec<Vec<u8>>,
-    entrypoint: Vec<Vec<u8>>,
-    cmd: Vec<Vec<u8>>,
-    workdir: Option<Vec<u8>>,
-    platform: Option<String>,
-    made_by: Option<String>,
-}
-
-impl Parts {
-    fn take(&mut self, key: [u8; 4], value: &[u8]) -> Result<(), SidecarError> {
-        match &key {
-            b"DIGE" => {
-                let bytes = value.try_into().map_err(|_| SidecarError::Value(key))?;
-                once(&mut self.digest, Digest::from_bytes(bytes), key)
-            }
-            b"OWNR" => {
-                let bytes = value.try_into().map_err(|_| SidecarError::Value(key))?;
-                once(&mut self.owner, u32::from_le_bytes(bytes), key)
-            }
-            b"PUBL" if value.is_empty() => once(&mut self.public, (), key),
-            b"UIDS" => once(&mut self.uids, parse_numbers(key, value)?, key),
-            b"GIDS" => once(&mut self.gids, parse_numbers(key, value)?, key),
-            b"ENVI" => push(&mut self.env, key, value),
-            b"ENTR" => push(&mut self.entrypoint, key, value),
-            b"CMDA" => push(&mut self.cmd, key, value),
-            b"WDIR" => once(&mut self.workdir, c_text(key, value)?.to_vec(), key),
-            b"PLAT" => once(&mut self.platform, utf8(key, value)?, key),
-            b"MADE" => once(&mut self.made_by, utf8(key, value)?, key),
-            _ => Err(SidecarError::UnknownKey(key)),
-        }
-    }
-
-    fn finish(self) -> Result<Sidecar, SidecarError> {
-        let access = match (self.public, self.uids, self.gids) {
+        let mut records = Records::split(bytes)?;
+        let public = records.perhaps(b"PUBL", |value| value.is_empty().then_some(()))?;
+        let uids = records.perhaps(b"UIDS", numbers)?;
+        let access = match (public, uids, records.perhaps(b"GIDS", numbers)?) {
             (Some(()), None, None) => Access::Public,
             (None, Some(uids), Some(gids)) => Access::Listed { uids, gids },
             _ => return Err(SidecarError::Missing(*b"PUBL")),
         };
-        Ok(Sidecar {
-            digest: self.digest.ok_or(SidecarError::Missing(*b"DIGE"))?,
-            owner: self.owner.ok_or(SidecarError::Missing(*b"OWNR"))?,
+        let sidecar = Self {
+            digest: records.one(b"DIGE", |value| value.try_into().ok().map(Digest::from_bytes))?,
+            owner: records.one(b"OWNR", |value| value.try_into().ok().map(u32::from_le_bytes))?,
             access,
-            env: self.env,
-            entrypoint: self.entrypoint,
-            cmd: self.cmd,
-            workdir: self.workdir.ok_or(SidecarError::Missing(*b"WDIR"))?,
-            platform: self.platform.ok_or(SidecarError::Missing(*b"PLAT"))?,
-            made_by: self.made_by.ok_or(SidecarError::Missing(*b"MADE"))?,
-        })
+            env: records.all(b"ENVI", c_text)?,
+            entrypoint: records.all(b"ENTR", c_text)?,
+            cmd: records.all(b"CMDA", c_text)?,
+            workdir: records.one(b"WDIR", c_text)?,
+            platform: records.one(b"PLAT", utf8)?,
+            made_by: records.one(b"MADE", utf8)?,
+        };
+        match records.0.first() {
+            Some((key, _)) => Err(SidecarError::UnknownKey(*key)),
+            None => Ok(sidecar),
+        }
     }
 }
 
-fn once<T>(slot: &mut Option<T>, value: T, key: [u8; 4]) -> Result<(), SidecarError> {
-    match slot.replace(value) {
-        None => Ok(()),
-        Some(_) => Err(SidecarError::Repeated(key)),
+/// The records that nobody took yet.
+struct Records<'a>(Vec<([u8; 4], &'a [u8])>);
+
+impl<'a> Records<'a> {
+    fn split(bytes: &'a [u8]) -> Result<Self, SidecarError> {
+        if bytes.len() > SIDECAR_LIMIT {
+            return Err(SidecarError::TooLarge);
+        }
+        let mut rest = bytes.strip_prefix(MAGIC).ok_or(SidecarError::Magic)?;
+        let mut records = Self(Vec::new());
+        loop {
+            let (key, behind) = rest.split_first_chunk().ok_or(SidecarError::Truncated)?;
+            let (length, behind) = behind.split_first_chunk().ok_or(SidecarError::Truncated)?;
+            let length = u32::from_le_bytes(*length) as usize;
+            let (value, behind) = behind.split_at_checked(length).ok_or(SidecarError::Truncated)?;
+            match (key, value, behind) {
+                (b"LAST", [], []) => return Ok(records),
+                (b"LAST", ..) => return Err(SidecarError::Trailing),
+                _ => records.0.push((*key, value)),
+            }
+            rest = behind;
+        }
+    }
+
+    /// Takes the records of this key, in their order.
+    fn all<T>(&mut self, key: &[u8; 4], parse: Parse<T>) -> Result<Vec<T>, SidecarError> {
+        let taken = self.0.extract_if(.., |(other, _)| other == key);
+        taken.map(|(key, value)| parse(value).ok_or(SidecarError::Value(key))).collect()
+    }
+
+    fn perhaps<T>(&mut self, key: &[u8; 4], parse: Parse<T>) -> Result<Option<T>, SidecarError> {
+        let mut values = self.all(key, parse)?;
+        if values.len() > 1 { Err(SidecarError::Repeated(*key)) } else { Ok(values.pop()) }
+    }
+
+    fn one<T>(&mut self, key: &[u8; 4], parse: Parse<T>) -> Result<T, SidecarError> {
+        self.perhaps(key, parse)?.ok_or(SidecarError::Missing(*key))
     }
 }
 
-fn push(list: &mut Vec<Vec<u8>>, key: [u8; 4], value: &[u8]) -> Result<(), SidecarError> {
-    list.push(c_text(key, value)?.to_vec());
-    Ok(())
-}
+/// What makes of a value what it stands for, where it can.
+type Parse<T> = fn(&[u8]) -> Option<T>;
 
 /// Values end up as C strings in `execve(2)`: a NUL byte would cut them short.
-fn c_text(key: [u8; 4], value: &[u8]) -> Result<&[u8], SidecarError> {
-    if value.contains(&0) { Err(SidecarError::Value(key)) } else { Ok(value) }
+fn c_text(value: &[u8]) -> Option<Vec<u8>> {
+    (!value.contains(&0)).then(|| value.to_vec())
 }
 
-fn utf8(key: [u8; 4], value: &[u8]) -> Result<String, SidecarError> {
-    core::str::from_utf8(value).map(String::from).map_err(|_| SidecarError::Value(key))
+fn utf8(value: &[u8]) -> Option<String> {
+    core::str::from_utf8(value).ok().map(String::from)
 }
 
-fn numbers(ids: &[u32]) -> Vec<u8> {
-    ids.iter().flat_map(|id| id.to_le_bytes()).collect()
-}
-
-fn parse_numbers(key: [u8; 4], value: &[u8]) -> Result<Vec<u32>, SidecarError> {
-    let (chunks, rest) = value.as_chunks::<4>();
-    if !rest.is_empty() {
-        return Err(SidecarError::Value(key));
-    }
-    Ok(chunks.iter().map(|chunk| u32::from_le_bytes(*chunk)).collect())
+fn numbers(value: &[u8]) -> Option<Vec<u32>> {
+    let (chunks, rest) = value.as_chunks();
+    rest.is_empty().then(|| chunks.iter().map(|chunk| u32::from_le_bytes(*chunk)).collect())
 }
 
 /// Why bytes are not a sidecar.

@@ -2,6 +2,7 @@
 
 use super::*;
 use alloc::format;
+use alloc::string::ToString;
 use alloc::vec;
 use proptest::prelude::*;
 
@@ -122,6 +123,14 @@ fn a_long_path_is_refused_without_being_repeated_in_full() {
     let error = Volume::parse(&format!("/{}:/b", "a".repeat(5000)), Origin::User).unwrap_err();
     assert_eq!(error.reason, Reason::TooLong);
     assert!(error.to_string().len() < 400);
+}
+
+#[test]
+fn a_long_flag_or_path_is_not_repeated_in_full_either() {
+    let long = "a".repeat(5000);
+    for item in [format!("/a:/b:{long}"), format!("/a:/b:ro={long}"), format!("/a:{long}")] {
+        assert!(user(&item).unwrap_err().to_string().len() < 400);
+    }
 }
 
 proptest! {

@@ -5,7 +5,8 @@ use super::{Finding, Tree};
 /// The crates whose whole closure is looked at.
 pub(super) const GUARDED: [&str; 2] = ["runtime", "spank-plugin"];
 
-/// Everything that the set-user-id program may consist of. A further name needs a reviewer's written yes.
+/// Everything that the set-user-id program may consist of, without any feature: what ours have behind one is not counted
+/// by `budget`. A further name needs a reviewer's written yes.
 const RUNTIME_SET: [&str; 3] = ["image-ref", "udiroot-conf", "libc"];
 
 /// HTTP, TLS, JSON and async have no place in srun, slurmd or slurmstepd.

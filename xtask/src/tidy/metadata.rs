@@ -67,19 +67,35 @@ fn parse_package(root: &str, package: &Value) -> Result<Package> {
     Ok(result)
 }
 
-/// The names of all crates that are linked into `package`, itself apart, with the features it has on its own.
+/// What is linked into `package`, itself apart, with the features it has on its own: the names of crates, and each of
+/// their features as `crate/feature`.
 pub(crate) fn closure_of(package: &str) -> Result<BTreeSet<String>> {
     let text = command::output_of(command::cargo().args([
         "tree",
         "--offline",
         "--edges=normal,no-proc-macro",
         "--prefix=none",
-        "--format={p}",
+        "--format={p}|{f}",
         "--package",
         package,
     ]))?;
-    let names = text.lines().filter_map(|line| line.split_whitespace().next());
-    Ok(names.filter(|name| *name != package).map(str::to_string).collect())
+    Ok(parse_closure(&text, package))
+}
+
+fn parse_closure(text: &str, package: &str) -> BTreeSet<String> {
+    let mut closure = BTreeSet::new();
+    for line in text.lines() {
+        let (crate_, features) = line.split_once('|').unwrap_or((line, ""));
+        let Some(name) = crate_.split_whitespace().next().filter(|name| *name != package) else {
+            continue;
+        };
+        // A crate that was printed before ends with a mark.
+        let features = features.split_whitespace().next().unwrap_or_default();
+        let features = features.split(',').filter(|feature| !feature.is_empty());
+        closure.extend(features.map(|feature| format!("{name}/{feature}")));
+        closure.insert(name.to_string());
+    }
+    closure
 }
 
 #[cfg(test)]
@@ -98,6 +114,14 @@ mod tests {
         assert_eq!(munge.directory, "crates/munge");
         assert_eq!(munge.dependencies, ["cc", "thiserror"].map(String::from).into());
         assert_eq!(munge.test_dependencies, ["tempfile".to_string()].into());
+    }
+
+    #[test]
+    fn a_closure_has_crates_and_their_features() {
+        let text = "runtime v0.1.0 (/src/runtime)|\nimage-ref v0.1.0 (/src/crates/image-ref)|a,b\n\
+                    libc v0.2.1|\nimage-ref v0.1.0 (/src/crates/image-ref)|a,b (*)\n";
+        let expected = ["image-ref", "image-ref/a", "image-ref/b", "libc"].map(String::from);
+        assert_eq!(parse_closure(text, "runtime"), expected.into());
     }
 
     #[test]

@@ -13,7 +13,7 @@ fn model() -> Tree {
         ("docs/api.md", "Codes: `not-found`.\n"),
         ("docs/admin.md", "Keys: `imagePath`.\n"),
         ("crates/gateway-api/src/error.rs", "//! E.\n\ncodes! {\n    A = \"not-found\", 404;\n}\n"),
-        ("udiroot-conf/src/conf.rs", "//! C.\n\nconst KEYS: &[&str] = &[\"imagePath\"];\n"),
+        ("udiroot-conf/src/conf.rs", "//! C.\n\npub(crate) const KEYS: &[(&str, Form)] = &[\"imagePath\"];\n"),
         ("gateway/Cargo.toml", "[lints]\nworkspace = true\n"),
         ("gateway/src/service/images.rs", "//! Rules.\nuse crate::store::Store;\n"),
         ("gateway/src/store/mod.rs", "//! The trait.\npub trait Store {}\n"),
@@ -282,6 +282,28 @@ fn a_set_user_id_set_over_its_budget_is_found() {
     put(&mut tree, "runtime/src/plan.rs", &comments);
     put(&mut tree, "runtime/src/plan/tests.rs", &code);
     assert_eq!(check(&tree), []);
+}
+
+#[test]
+fn code_that_the_set_user_id_program_is_built_without_is_not_counted_and_never_linked_into_it() {
+    let code = format!("//! Long.\n{}", "fn f() {}\n".repeat(10));
+    let declare = |attribute: &str| {
+        let mut tree = model();
+        let lib = format!("//! Names.\n#![forbid(unsafe_code)]\n{attribute}\nmod names;\n");
+        put(&mut tree, "crates/image-ref/src/lib.rs", &lib);
+        put(&mut tree, "crates/image-ref/src/names.rs", &code);
+        put(&mut tree, "crates/image-ref/src/names/more.rs", &code);
+        check(&tree).len()
+    };
+    assert_eq!(declare("#[cfg(feature = \"unprivileged\")]"), 0);
+    assert_eq!(declare("#[cfg(feature = \"other\")]"), 1);
+    assert_found(
+        |tree| {
+            let linked = tree.closures.get_mut("runtime").unwrap();
+            linked.insert("image-ref/unprivileged".into());
+        },
+        "`image-ref/unprivileged` may not be linked into `runtime`",
+    );
 }
 
 #[test]

@@ -17,7 +17,7 @@ pub(crate) struct Tree {
     pub(crate) directories: BTreeSet<String>,
     /// The members of the workspace by name.
     pub(crate) packages: BTreeMap<String, Package>,
-    /// What is linked into each guarded crate, itself apart: names of crates.
+    /// What is linked into each guarded crate, itself apart: crates, and their features as `crate/feature`.
     pub(crate) closures: BTreeMap<String, BTreeSet<String>>,
     /// How many code lines the set-user-id set may have.
     pub(crate) setuid_lines: usize,
