@@ -10,11 +10,10 @@ use crate::image::{Shelf, Wanted};
 use crate::mounts::{NO_DEV, NO_EXEC, NO_SUID, READ_ONLY};
 use crate::request::Run;
 use alloc::string::String;
-use alloc::vec;
 use alloc::vec::Vec;
 use core::fmt;
 use udiroot_conf::volume::Propagation;
-use udiroot_conf::{Conf, ModuleError, Origin, Volume};
+use udiroot_conf::{Conf, EnvRules, Module, ModuleError, Origin, Volume};
 
 /// One step.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -79,6 +78,10 @@ pub fn plan(caller: &Caller, conf: &Conf, run: &Run) -> Result<Vec<Step>, PlanEr
     let modules = conf.modules(run.modules.as_deref()).map_err(PlanError::Module)?;
     let volumes = conf.site_fs.iter().chain(modules.iter().flat_map(|module| &module.volumes));
     let mut site = bind_all(volumes, Rule::Site, conf)?;
+    site.extend(offered(conf, &modules).map(|(source, target)| {
+        let attributes = NO_SUID | NO_DEV | READ_ONLY;
+        Bind { source, target, attributes, propagation: libc::MS_SLAVE, rule: Rule::Site }
+    }));
     // What lies within another is mounted after it, whatever their order in the file.
     site.sort_by_key(|bind| bind.target.matches('/').count());
     let taken = |target: &str| users.iter().chain(&site).any(|bind| bind.target == target);
@@ -94,6 +97,18 @@ pub fn plan(caller: &Caller, conf: &Conf, run: &Run) -> Result<Vec<Step>, PlanEr
     }
     steps.extend([Step::AssembleRoot, Step::EnterRoot, Step::DropPrivileges, Step::RunCommand]);
     Ok(steps)
+}
+
+/// Directories that Shifter copies into every container: the site's own and the modules'.
+fn offered<'a>(
+    conf: &'a Conf,
+    modules: &'a [&Module],
+) -> impl Iterator<Item = (String, String)> + 'a {
+    let own = conf.opt_udi_image.iter().map(|source| (source.clone(), "/opt/udiImage".into()));
+    own.chain(modules.iter().filter_map(|module| {
+        let target = alloc::format!("/opt/udiImage/modules/{}", module.name);
+        Some((module.directory.clone()?, target))
+    }))
 }
 
 fn check_accounts(caller: &Caller, run: &Run) -> Result<(), PlanError> {
@@ -255,13 +270,11 @@ pub fn describe(steps: &[Step]) -> String {
     lines.concat()
 }
 
-/// The environment rules of a run that was planned: its modules', then the site's.
-pub fn environment_rules<'a>(conf: &'a Conf, run: &Run) -> Vec<&'a udiroot_conf::EnvRules> {
+/// The environment rules of a run that was planned, its modules' before the site's, and its modules' hooks.
+pub fn rules_and_hooks<'a>(conf: &'a Conf, run: &Run) -> (Vec<&'a EnvRules>, Vec<&'a str>) {
     let modules = conf.modules(run.modules.as_deref()).unwrap_or_default();
-    let mut rules = vec![];
-    rules.extend(modules.into_iter().map(|module| &module.env));
-    rules.push(&conf.site_env);
-    rules
+    let rules = modules.iter().map(|module| &module.env).chain([&conf.site_env]).collect();
+    (rules, modules.iter().filter_map(|module| module.user_hook.as_deref()).collect())
 }
 
 #[cfg(test)]

@@ -13,7 +13,10 @@ fn model() -> Tree {
         ("docs/api.md", "Codes: `not-found`.\n"),
         ("docs/admin.md", "Keys: `imagePath`.\n"),
         ("crates/gateway-api/src/error.rs", "//! E.\n\ncodes! {\n    A = \"not-found\", 404;\n}\n"),
-        ("udiroot-conf/src/conf.rs", "//! C.\n\npub(crate) const KEYS: &[(&str, Form)] = &[\"imagePath\"];\n"),
+        (
+            "udiroot-conf/src/conf.rs",
+            "//! C.\n\npub(crate) const KEYS: &[(&str, Form)] = &[\"imagePath\"];\n",
+        ),
         ("gateway/Cargo.toml", "[lints]\nworkspace = true\n"),
         ("gateway/src/service/images.rs", "//! Rules.\nuse crate::store::Store;\n"),
         ("gateway/src/store/mod.rs", "//! The trait.\npub trait Store {}\n"),
