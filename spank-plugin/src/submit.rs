@@ -5,9 +5,9 @@
 use crate::config::{Config, ConfigError, Enter};
 use crate::guard::{self, Armed};
 use crate::options::{Image, Inside, Options, Request};
-use crate::resolve::{self, ResolveError};
+use crate::resolve::{self, ResolveError, Wait};
 use crate::spank::{self, Context, Handle, SpankError};
-use crate::variables;
+use crate::variables::{self, Found};
 use std::{env, fmt};
 
 /// Resolves the image, where one was asked for, and writes it into the job's environment.
@@ -41,9 +41,17 @@ pub(crate) fn submit(
     }
     let digest = match known_to_job(context, request) {
         Some(digest) => digest,
-        None => resolve::resolve(config, request).map_err(SubmitError::Resolve)?,
+        None if !options.wait => {
+            let digest =
+                resolve::resolve(config, request, Wait::No).map_err(SubmitError::Resolve)?;
+            let found = Found::Awaited(digest);
+            return variables::export(spank, request, &found, &options.inside)
+                .map_err(SubmitError::Export);
+        }
+        None => resolve::resolve(config, request, Wait::Yes).map_err(SubmitError::Resolve)?,
     };
-    variables::export(spank, request, &digest, &options.inside).map_err(SubmitError::Export)
+    variables::export(spank, request, &Found::There(digest), &options.inside)
+        .map_err(SubmitError::Export)
 }
 
 /// Holds the components of a heterogeneous job to one image.
