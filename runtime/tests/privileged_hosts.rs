@@ -59,7 +59,7 @@ fn fuse(uid: u32, source: &str, target: &str) -> Child {
     // To mount, and to open /dev/fuse, which udev lets everybody do and this node may not.
     let capabilities = "+sys_admin,+dac_override";
     command.args(["--inh-caps", capabilities, "--ambient-caps", capabilities]);
-    command.args(["bindfs", "-f", "--no-allow-other", source, target]);
+    command.args(["--pdeathsig=KILL", "bindfs", "-f", "--no-allow-other", source, target]);
     command.stdin(Stdio::null()).stdout(Stdio::null()).spawn().expect("bindfs is needed")
 }
 
@@ -76,7 +76,6 @@ impl Drop for Server {
 #[test]
 fn r48_what_an_automounter_has_not_mounted_yet_is_mounted_and_seen() {
     on_stage(|stage| {
-        mount(None::<&str>, "/srv", None::<&str>, MsFlags::MS_SHARED, None::<&str>).unwrap();
         for (name, text) in [("first", "of the first"), ("second", "of the second")] {
             directory(format!("/srv/store/{name}"), USER, 0o755);
             file(format!("/srv/store/{name}/f"), text.as_bytes(), USER, 0o644);
@@ -86,10 +85,18 @@ fn r48_what_an_automounter_has_not_mounted_yet_is_mounted_and_seen() {
                     /srv/auto/second -fstype=bind :/srv/store/second\n";
         file("/etc/auto.direct", maps.as_bytes(), 0, 0o644);
         file("/etc/auto.master", b"/- file:/etc/auto.direct\n", 0, 0o644);
-        let daemon = Command::new("/usr/sbin/automount")
-            .args(["--foreground", "--pid-file=/run/automount.pid", "--timeout=600"])
+        let daemon = Command::new("setpriv")
+            .args([
+                "--pdeathsig=KILL",
+                "/usr/sbin/automount",
+                "--foreground",
+                "--pid-file=/run/automount.pid",
+                "--timeout=600",
+            ])
             .args(["--dont-check-daemon", "/etc/auto.master"])
             .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
             // Nothing is mounted for the looks of the daemon's own group, which would be all of this test.
             .process_group(0)
             .spawn()
@@ -102,12 +109,21 @@ fn r48_what_an_automounter_has_not_mounted_yet_is_mounted_and_seen() {
         wait_until("the automounter's triggers", || kinds(" autofs ") == 2);
         let triggered = || kinds("") - kinds(" autofs ");
         assert_eq!(triggered(), 0);
-        // The source itself.
-        assert_eq!(stage.shell(&["--volume=/srv/auto/first:/mnt"], "cat /mnt/f"), "of the first");
+        // Who waits for an automounter waits for ever.
+        let look = |options: &[&str], text: &str| {
+            let bound = ["timeout", "--signal=KILL", "30"];
+            let ran = finish(&mut stage.command_behind(&bound, options, &["sh", "-c", text]));
+            assert_eq!((ran.code, &*ran.err), (Some(0), ""), "{ran:?}");
+            ran.out
+        };
+        // The source itself: before it is bound, as nothing that is mounted later gets here from the host.
+        assert_eq!(look(&["--volume=/srv/auto/first:/mnt"], "cat /mnt/f"), "of the first");
         assert_eq!(triggered(), 1);
+        let shared = MsFlags::MS_SHARED | MsFlags::MS_REC;
+        mount(None::<&str>, "/srv", None::<&str>, shared, None::<&str>).unwrap();
         // Below the source: mounted on the host when the command looks, and so inside too.
         assert_eq!(
-            stage.shell(&["--volume=/srv/auto:/mnt"], "cat /mnt/first/f /mnt/second/f"),
+            look(&["--volume=/srv/auto:/mnt"], "cat /mnt/first/f /mnt/second/f"),
             "of the firstof the second"
         );
         assert_eq!(triggered(), 2);

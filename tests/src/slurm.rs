@@ -78,9 +78,15 @@ impl Slurm {
              chmod 0755 /run/gantry && exec slurmd -D -N {node}"
         );
         fs::create_dir_all(format!("{}/{node}", conf::SPOOL))?;
-        let mut command = Command::new("unshare");
+        let mut command = Command::new("env");
+        if self.plan.own_tmp {
+            // Slurm binds the mount namespace of a job to a file, which the kernel refuses where that is not younger
+            // than slurmd's own. On Linux 6.18 only those made on one processor are in the order of their age.
+            command.args(["taskset", "--cpu-list", "0"]);
+        }
         command
-            .args(["--mount", "--propagation", "private", "bash", "-c", &program])
+            .args(["unshare", "--mount", "--propagation", "private"])
+            .args(["bash", "-c", &program])
             .current_dir("/");
         self.nodes
             .insert(node.to_string(), Daemon::start(&format!("slurmd-{node}"), &mut command)?);

@@ -149,12 +149,15 @@ fn privileged_p13_no_secret_is_in_the_job_or_in_any_process() -> Result<()> {
         })?;
         let told = who_tells()?;
         ensure!(told.is_empty(), "secrets are in {told:?}");
-        // The look would find one.
+        // The look would find one; a moment after it starts, a process has its environment.
         let mut teller = Command::new("sleep").arg("100").env("SECRET", LOGIN).spawn()?;
-        let found = who_tells();
+        let teller_tells = [format!("/proc/{}/environ", teller.id())];
+        let found = wait::until("the look to find a secret", wait::START, || {
+            Ok((who_tells()? == teller_tells).then_some(()))
+        });
         teller.kill()?;
         teller.wait()?;
-        ensure!(found? == [format!("/proc/{}/environ", teller.id())]);
+        found?;
         ALICE.script("go-on", "")?;
         let output = job.completed()?;
         ensure!(output.contains("GANTRY_IMAGE=sha256:"), "{output}");
