@@ -95,7 +95,7 @@ impl Error {
             Self::Standing(standing) => standing.hint()?,
             Self::Trust(error) => return error.hint(),
             Self::Image(error) => return error.hint(),
-            Self::Plan(error) => return error.hint(),
+            Self::Plan(error) => error.hint()?,
             Self::Target(error) => error.hint()?,
             _ => return None,
         };
