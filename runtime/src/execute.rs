@@ -20,6 +20,7 @@ use crate::sys::{self, Errno, Fd, c_path};
 use crate::trust;
 use alloc::ffi::CString;
 use alloc::format;
+use alloc::vec;
 use alloc::vec::Vec;
 use core::convert::Infallible;
 use core::ffi::CStr;
@@ -327,12 +328,12 @@ fn run_command(
     let paths = c_strings(environment::candidates(&program, &environment));
     let (arguments, environment) = (c_strings(command), c_strings(environment));
     context.inherited.restore()?;
-    let errno = try_each(&paths, &references(&arguments), &references(&environment));
+    let errno = try_each(&paths, &arguments, &environment);
     Err(Error::Command { program, errno })
 }
 
 /// Tries each path as execvp(3) does: on past what is missing, but remembering what was there and not allowed.
-fn try_each(paths: &[CString], arguments: &[&CStr], environment: &[&CStr]) -> Errno {
+fn try_each(paths: &[CString], arguments: &[CString], environment: &[CString]) -> Errno {
     let mut worst = Errno(libc::ENOENT);
     for path in paths {
         match sys::execute(path, arguments, environment) {
@@ -340,8 +341,8 @@ fn try_each(paths: &[CString], arguments: &[&CStr], environment: &[&CStr]) -> Er
             Errno(libc::EACCES) => worst = Errno(libc::EACCES),
             // A script without `#!` is the shell's, since before there was `#!`.
             Errno(libc::ENOEXEC) => {
-                let rest = arguments.get(1..).unwrap_or_default().iter().copied();
-                let script: Vec<&CStr> = [c"sh", path.as_c_str()].into_iter().chain(rest).collect();
+                let mut script = vec![c"sh".into(), path.clone()];
+                script.extend(arguments.iter().skip(1).cloned());
                 sys::execute(c"/bin/sh", &script, environment);
                 return Errno(libc::ENOEXEC);
             }
@@ -375,10 +376,6 @@ fn enter_workdir(context: &Context<'_>, image: &Sidecar) -> Result<(), Error> {
 
 fn c_strings(items: Vec<Vec<u8>>) -> Vec<CString> {
     items.into_iter().filter_map(|item| CString::new(item).ok()).collect()
-}
-
-fn references(items: &[CString]) -> Vec<&CStr> {
-    items.iter().map(CString::as_c_str).collect()
 }
 
 /// Larger account files are not read: the tmpfs they go to has a megabyte.
