@@ -136,7 +136,7 @@ impl Planner<'_> {
             let is_above = self.directories.contains(&path);
             // What is going to be covered needs no binding.
             let is_place = self.places.iter().any(|(place, _)| place.path == path);
-            self.actions.push(match kind {
+            let action = match kind {
                 EntryKind::Other => continue,
                 // A link that leads nowhere stood where a place is to be made.
                 EntryKind::Link if is_above || is_place => continue,
@@ -152,7 +152,8 @@ impl Planner<'_> {
                 EntryKind::Directory => Action::Bind(path, Kind::Directory),
                 EntryKind::File if is_place => Action::File(path),
                 EntryKind::File => Action::Bind(path, Kind::File),
-            });
+            };
+            self.actions.push(action);
         }
         Ok(())
     }
