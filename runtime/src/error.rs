@@ -92,10 +92,10 @@ impl Error {
             Self::Command { errno: Errno(libc::ENOENT), .. } => {
                 "the command is looked for inside the image, in the PATH that the image has"
             }
-            Self::Standing(standing) => standing.hint()?,
+            Self::Standing(standing) => standing.texts().1?,
             Self::Trust(error) => return error.hint(),
             Self::Image(error) => return error.hint(),
-            Self::Plan(error) => return error.hint(),
+            Self::Plan(error) => error.hint()?,
             Self::Target(error) => error.hint()?,
             _ => return None,
         };
@@ -118,7 +118,7 @@ impl fmt::Display for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Usage(error) => error.fmt(f),
-            Self::Standing(standing) => standing.fmt(f),
+            Self::Standing(standing) => f.write_str(standing.texts().0),
             Self::Trust(error) => error.fmt(f),
             Self::Conf(error) => write!(f, "cannot use {}: {error}", crate::CONF_PATH),
             Self::Plan(error) => error.fmt(f),
@@ -135,32 +135,27 @@ impl fmt::Display for Error {
     }
 }
 
-impl fmt::Display for Standing {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::NotSetUid => "this program is not set-user-id root, so it can mount nothing",
-            Self::NoNewPrivileges => {
-                "this process may gain no privileges (no_new_privs), so no image can be mounted"
-            }
-            Self::SetGid => "this program is set-group-id, which it must not be",
-            Self::Root => "root runs no containers, they would run as root of the node",
-            Self::OnlyRoot => "only root may do this",
-        })
-    }
-}
-
 impl Standing {
-    fn hint(self) -> Option<&'static str> {
+    /// What is the matter, and what can be done.
+    fn texts(self) -> (&'static str, Option<&'static str>) {
         match self {
-            Self::NotSetUid => Some(
-                "an administrator installs it with owner root and mode 4755, on a file system that is not nosuid; \
-                 within a user namespace or a traced process it cannot work",
+            Self::NotSetUid => (
+                "this program is not set-user-id root, so it can mount nothing",
+                Some(
+                    "an administrator installs it with owner root and mode 4755, on a file system that is not \
+                     nosuid; within a user namespace or a traced process it cannot work",
+                ),
             ),
-            Self::NoNewPrivileges => {
-                Some("are you inside a container already? then run the command directly")
-            }
-            Self::Root => Some("become the user first: `runuser -u USER -- gantry ...`"),
-            Self::SetGid | Self::OnlyRoot => None,
+            Self::NoNewPrivileges => (
+                "this process may gain no privileges (no_new_privs), so no image can be mounted",
+                Some("are you inside a container already? then run the command directly"),
+            ),
+            Self::SetGid => ("this program is set-group-id, which it must not be", None),
+            Self::Root => (
+                "root runs no containers, they would run as root of the node",
+                Some("become the user first: `runuser -u USER -- gantry ...`"),
+            ),
+            Self::OnlyRoot => ("only root may do this", None),
         }
     }
 }

@@ -1,14 +1,17 @@
 //! Carries out a plan, step by step. Decides nothing that the plan could have decided.
+//!
+//! The order is the design's: everything of the caller's is opened as the caller, the image is checked before
+//! anything is mounted, the drop is last but one.
 #![forbid(unsafe_code)]
 
 use crate::accounts;
 use crate::caller::Caller;
 use crate::environment;
 use crate::error::{Error, Shown, cannot, complain};
-use crate::image::{self, Image, Wanted};
+use crate::image;
 use crate::mounts::{self, Kind};
 use crate::namespaces;
-use crate::plan::{Bind, Rule, Step};
+use crate::plan::{Bind, Plan, Rule};
 use crate::privileges::{self, Dropped, FileIdentity};
 use crate::request::{Run, Workdir};
 use crate::sanitize::Inherited;
@@ -17,14 +20,14 @@ use crate::sys::{self, Errno, Fd, c_path};
 use crate::trust;
 use alloc::ffi::CString;
 use alloc::format;
-use alloc::string::String;
+use alloc::vec;
 use alloc::vec::Vec;
 use core::convert::Infallible;
 use core::ffi::CStr;
 use image_ref::Sidecar;
 use libc::{EACCES, EFBIG, EISDIR, ELOOP, ENOENT, ENOTDIR};
-use udiroot_conf::EnvRules;
 use udiroot_conf::volume::check_target;
+use udiroot_conf::{EnvRules, Origin};
 
 /// What a run needs beside its plan.
 #[derive(Debug)]
@@ -45,237 +48,198 @@ pub struct Context<'a> {
     pub working_directory: Result<Vec<u8>, Errno>,
 }
 
-/// Walks the steps; the last one becomes the command.
+/// Does what was planned; in the end this process is the command. What a step needs, an earlier one returned.
 ///
 /// # Errors
 /// The first step's that fails. Nothing is left behind then: all mounts are this process's own.
-pub fn all(steps: Vec<Step>, context: &Context<'_>) -> Result<Infallible, Error> {
-    let mut build = Build {
-        context,
-        opened: Vec::new(),
-        user: Vec::new(),
-        staging: None,
-        image: None,
-        sidecar: None,
-        mount: None,
-        root: None,
-        dropped: None,
-    };
-    for step in steps {
-        match step {
-            Step::OpenVolume(bind) => build.open_volume(bind)?,
-            Step::OpenImage(shelf, wanted) => {
-                let (image, sidecar) = image::open_for(context.caller, &shelf, &wanted)?;
-                build.check_command(&sidecar, &wanted)?;
-                (build.image, build.sidecar) = (Some(image), Some(sidecar));
-            }
-            Step::PrivateMounts => {
-                namespaces::make_private()?;
-                build.staging = Some(trust::open_directory(crate::STAGING_PATH, &[0])?);
-            }
-            Step::MountImage => {
-                let image = build.image.take().ok_or_else(out_of_order)?;
-                build.mount = Some(mounts::mount_image(context.caller, &image)?);
-            }
-            Step::OpenSite(bind) => build.open_site(bind)?,
-            Step::WriteAccounts => build.write_accounts()?,
-            Step::AssembleRoot => build.assemble()?,
-            Step::EnterRoot => namespaces::enter(&build.root.take().ok_or_else(out_of_order)?)?,
-            Step::DropPrivileges => {
-                build.dropped = Some(privileges::drop_for_ever(context.caller)?)
-            }
-            Step::RunCommand => {
-                let proof = build.dropped.take().ok_or_else(out_of_order)?;
-                return run_command(
-                    context,
-                    build.sidecar.as_ref().ok_or_else(out_of_order)?,
-                    &proof,
-                );
-            }
-        }
+pub fn all(plan: &Plan, context: &Context<'_>) -> Result<Infallible, Error> {
+    let caller = context.caller;
+    let of_user = plan.volumes.iter().map(|bind| open_volume(caller, bind));
+    let of_user: Vec<Opened<'_>> = of_user.collect::<Result<_, _>>()?;
+    let (file, sidecar) = image::open_for(caller, &plan.shelf, &plan.wanted)?;
+    check_command(context.run, &sidecar)?;
+    namespaces::make_private()?;
+    // Looked up while it is still the host's: later an image lies on it, whose root may be anybody's to write.
+    let staging = Staging(trust::open_directory(crate::STAGING_PATH, &[0])?);
+    let image = mounts::mount_image(caller, &file)?;
+    drop(file);
+    let mut binds = Vec::new();
+    for bind in &plan.site {
+        binds.extend(open_site(bind)?);
     }
-    Err(out_of_order())
-}
-
-struct Build<'a> {
-    context: &'a Context<'a>,
-    /// The site's and our own binds; mounted before the user's.
-    opened: Vec<Opened>,
-    user: Vec<Opened>,
-    /// Looked up while it is still the host's: later an image lies on it, whose root may be anybody's to write.
-    staging: Option<Fd>,
-    image: Option<Image>,
-    sidecar: Option<Sidecar>,
-    mount: Option<Fd>,
-    root: Option<Fd>,
-    dropped: Option<Dropped>,
+    if plan.accounts {
+        binds.extend(write_accounts(context, &image, &staging)?);
+    }
+    // The user's are mounted last.
+    binds.extend(of_user);
+    let root = assemble(caller, image, binds, &staging)?;
+    namespaces::enter(&root)?;
+    let proof = privileges::drop_for_ever(caller)?;
+    run_command(context, &sidecar, &proof)
 }
 
 /// A bind whose source is open: a detached clone.
-struct Opened {
-    target: String,
+struct Opened<'a> {
+    target: &'a str,
     rule: Rule,
     tree: Fd,
     kind: Kind,
 }
 
-impl Build<'_> {
-    fn open_volume(&mut self, bind: Bind) -> Result<(), Error> {
-        let doing = || cannot(format!("open volume source {}", Shown(bind.source.as_bytes())));
-        let path = c_path(&bind.source).map_err(doing())?;
-        let (source, kind) =
-            privileges::as_caller(self.context.caller, || mounts::open_source(&path))?
-                .map_err(doing())?;
-        let tree = mounts::clone_with(&source, bind.attributes, bind.propagation)
-            .map_err(cannot(format!("bind volume source {}", Shown(bind.source.as_bytes()))))?;
-        self.user.push(Opened { target: bind.target, rule: bind.rule, tree, kind });
-        Ok(())
+impl<'a> Opened<'a> {
+    fn clone_of(bind: &'a Bind, (source, kind): &(Fd, Kind)) -> Result<Self, Errno> {
+        let tree = mounts::clone_with(source, bind.attributes, bind.propagation)?;
+        Ok(Self { target: &bind.target, rule: bind.rule, tree, kind: *kind })
     }
 
-    fn open_site(&mut self, bind: Bind) -> Result<(), Error> {
-        let doing = || cannot(format!("open the site's {}", Shown(bind.source.as_bytes())));
-        match mounts::open_source(&c_path(&bind.source).map_err(doing())?) {
-            Err(Errno(libc::ENOENT)) if bind.rule == Rule::Default => Ok(()),
-            Err(errno) => Err(doing()(errno)),
-            Ok((source, kind)) => {
-                let tree = mounts::clone_with(&source, bind.attributes, bind.propagation)
-                    .map_err(doing())?;
-                self.opened.push(Opened { target: bind.target, rule: bind.rule, tree, kind });
-                Ok(())
-            }
+    fn fail(&self, problem: Problem) -> TargetError {
+        TargetError { target: self.target.into(), problem }
+    }
+}
+
+fn open_volume<'a>(caller: &Caller, bind: &'a Bind) -> Result<Opened<'a>, Error> {
+    let doing = |verb| cannot(format!("{verb} volume source {}", Shown(bind.source.as_bytes())));
+    let path = c_path(&bind.source).map_err(doing("open"))?;
+    let source = privileges::as_caller(caller, || mounts::open_source(&path))?;
+    Opened::clone_of(bind, &source.map_err(doing("open"))?).map_err(doing("bind"))
+}
+
+fn open_site(bind: &Bind) -> Result<Option<Opened<'_>>, Error> {
+    match c_path(&bind.source).and_then(|path| mounts::open_source(&path)) {
+        Err(Errno(ENOENT)) if bind.rule == Rule::Default => Ok(None),
+        source => source
+            .and_then(|source| Opened::clone_of(bind, &source).map(Some))
+            .map_err(cannot(format!("open the site's {}", Shown(bind.source.as_bytes())))),
+    }
+}
+
+/// What the image alone decides about the command is said before anything is mounted.
+fn check_command(run: &Run, sidecar: &Sidecar) -> Result<(), Error> {
+    let missing = if environment::command(run, sidecar).is_none() {
+        "entrypoint"
+    } else if run.workdir == Workdir::Image && sidecar.workdir.is_empty() {
+        "working directory"
+    } else {
+        return Ok(());
+    };
+    let name = Shown(run.request.as_deref().unwrap_or("the image").as_bytes());
+    Err(cannot(format!("use the {missing} of {name}: it has none"))(Errno(ENOENT)))
+}
+
+/// Makes passwd and group on a tmpfs that ends up below the image, out of sight, and clones them from there.
+fn write_accounts(
+    context: &Context<'_>,
+    image: &Fd,
+    staging: &Staging,
+) -> Result<Vec<Opened<'static>>, Error> {
+    let Context { run, caller, .. } = context;
+    let passwd = match &run.passwd {
+        Some(line) => accounts::merge_passwd(line, &read_from_image(image, "etc/passwd")?, caller),
+        None => None,
+    };
+    let group = match &*run.groups {
+        [] => None,
+        lines => accounts::merge_groups(lines, &read_from_image(image, "etc/group")?, caller),
+    };
+    let files = [("/etc/passwd", c"passwd", passwd), ("/etc/group", c"group", group)];
+    let failed = || cannot("write account files");
+    let _identity = FileIdentity::assume(caller, 0)?;
+    let directory = mounts::make_tmpfs()?;
+    staging.attach(&directory)?;
+    for (_, name, text) in &files {
+        if let Some(text) = text {
+            write_file(&directory, name, text).map_err(failed())?;
         }
     }
+    mounts::add(&directory, mounts::READ_ONLY | mounts::NO_EXEC).map_err(failed())?;
+    let mut opened = Vec::new();
+    for (target, name, _) in files.iter().filter(|(.., text)| text.is_some()) {
+        let tree = sys::clone_tree(Some(&directory), name, 0).map_err(failed())?;
+        opened.push(Opened { target, rule: Rule::Default, tree, kind: Kind::File });
+    }
+    Ok(opened)
+}
 
-    /// What the image alone decides about the command is said before anything is mounted.
-    fn check_command(&self, sidecar: &Sidecar, wanted: &Wanted) -> Result<(), Error> {
-        let run = self.context.run;
-        let missing = if environment::command(run, sidecar).is_none() {
-            "entrypoint"
-        } else if run.workdir == Workdir::Image && sidecar.workdir.is_empty() {
-            "working directory"
+/// Finds the mount points, makes a skeleton if some are missing, and mounts; returns what is to be the root.
+fn assemble(
+    caller: &Caller,
+    image: Fd,
+    opened: Vec<Opened<'_>>,
+    staging: &Staging,
+) -> Result<Fd, Error> {
+    let mut binds: Vec<(Place, Opened<'_>)> = Vec::new();
+    for bind in opened {
+        let place = match locate_for(&image, &bind) {
+            Err(_) if bind.rule == Rule::Default => continue,
+            place => place?,
+        };
+        let taken = binds.iter().any(|(other, _)| other.path == place.path);
+        if !(taken && bind.rule == Rule::Default) {
+            binds.push((place, bind));
+        }
+    }
+    staging.attach(&image)?;
+    let skeleton = make_skeleton(caller, &image, &mut binds, staging)?;
+    let mut own = Vec::new();
+    for fd in [Some(&image), skeleton.as_ref()].into_iter().flatten() {
+        own.push(sys::stat(fd).map_err(cannot("look at the root"))?.device);
+    }
+    let top = skeleton.as_ref().unwrap_or(&image);
+    for (index, (place, bind)) in binds.iter().enumerate() {
+        let mut earlier = binds.iter().take(index);
+        // The site knows its own trees: one of its volumes may lie within another.
+        let nested = bind.rule == Rule::Site
+            && earlier.clone().any(|(other, outer)| {
+                outer.rule == Rule::Site && is_below(&place.path, &other.path)
+            });
+        let mounted = if earlier.any(|(other, _)| is_below(&other.path, &place.path)) {
+            Err(bind.fail(Problem::HidesMount))
         } else {
-            return Ok(());
+            mount_at(top, place, bind, if nested { None } else { Some(&own) })
         };
-        let name = wanted.request.as_deref().unwrap_or("the image");
-        Err(cannot(format!("use the {missing} of {}: it has none", Shown(name.as_bytes())))(Errno(
-            libc::ENOENT,
-        )))
+        match mounted {
+            Err(_) if bind.rule == Rule::Default => {}
+            mounted => mounted?,
+        }
     }
-
-    /// Makes passwd and group on a tmpfs that ends up below the image, out of sight, and clones them from there.
-    fn write_accounts(&mut self) -> Result<(), Error> {
-        let image = self.mount.as_ref().ok_or_else(out_of_order)?;
-        let Context { run, caller, .. } = self.context;
-        let read = |path| read_from_image(image, path);
-        let mut files: Vec<(&str, Vec<u8>)> = Vec::new();
-        if let Some(line) = &run.passwd {
-            files.extend(
-                accounts::merge_passwd(line, &read("etc/passwd")?, caller)
-                    .map(|text| ("passwd", text)),
-            );
-        }
-        if !run.groups.is_empty() {
-            files.extend(
-                accounts::merge_groups(&run.groups, &read("etc/group")?, caller)
-                    .map(|text| ("group", text)),
-            );
-        }
-        let _identity = FileIdentity::assume(caller, 0)?;
-        let directory = mounts::make_tmpfs()?;
-        self.attach(&directory)?;
-        for (name, text) in &files {
-            let path = c_path(name).map_err(cannot("write account files"))?;
-            write_file(&directory, &path, text).map_err(cannot("write account files"))?;
-        }
-        mounts::add(&directory, mounts::READ_ONLY | mounts::NO_EXEC)
-            .map_err(cannot("write account files"))?;
-        for (name, _) in &files {
-            let path = c_path(name).map_err(cannot("bind account files"))?;
-            let tree = sys::clone_tree(Some(&directory), &path, 0)
-                .map_err(cannot("bind account files"))?;
-            let target = format!("/etc/{name}");
-            self.opened.push(Opened { target, rule: Rule::Default, tree, kind: Kind::File });
-        }
-        Ok(())
+    if let Some(root) = &skeleton {
+        mounts::add(root, mounts::READ_ONLY).map_err(cannot("make the root read-only"))?;
     }
+    Ok(skeleton.unwrap_or(image))
+}
 
-    /// Finds the mount points, makes a skeleton if some are missing, and mounts: ours and the site's, then the user's.
-    fn assemble(&mut self) -> Result<(), Error> {
-        let image = self.mount.take().ok_or_else(out_of_order)?;
-        let mut binds: Vec<(Place, Opened)> = Vec::new();
-        for bind in self.opened.drain(..).chain(self.user.drain(..)) {
-            let place = match locate_for(&image, &bind) {
-                Err(_) if bind.rule == Rule::Default => continue,
-                place => place?,
-            };
-            let taken = binds.iter().any(|(other, _)| other.path == place.path);
-            if !(taken && bind.rule == Rule::Default) {
-                binds.push((place, bind));
-            }
-        }
-        self.attach(&image)?;
-        let root = self.make_skeleton(&image, &mut binds)?;
-        let device =
-            |fd: &Fd| sys::stat(fd).map(|stat| stat.device).map_err(cannot("look at the root"));
-        let mut own = alloc::vec![device(&image)?];
-        if let Some(root) = &root {
-            own.push(device(root)?);
-        }
-        let top = root.as_ref().unwrap_or(&image);
-        for (index, (place, bind)) in binds.iter().enumerate() {
-            let earlier = || binds.iter().take(index);
-            // The site knows its own trees: one of its volumes may lie within another.
-            let nested = bind.rule == Rule::Site
-                && earlier().any(|(other, outer)| {
-                    outer.rule == Rule::Site && is_below(&place.path, &other.path)
-                });
-            let mounted = if earlier().any(|(other, _)| is_below(&other.path, &place.path)) {
-                let target = bind.target.clone();
-                Err(TargetError { target, problem: Problem::HidesMount })
-            } else {
-                mount_at(top, place, bind, if nested { None } else { Some(&own) })
-            };
-            match mounted {
-                Err(_) if bind.rule == Rule::Default => {}
-                mounted => mounted?,
-            }
-        }
-        if let Some(root) = &root {
-            mounts::add(root, mounts::READ_ONLY).map_err(cannot("make the root read-only"))?;
-        }
-        self.root = Some(root.unwrap_or(image));
-        Ok(())
+/// Makes the missing mount points, or where they cannot all be had those that somebody asked for.
+fn make_skeleton(
+    caller: &Caller,
+    image: &Fd,
+    binds: &mut Vec<(Place, Opened<'_>)>,
+    staging: &Staging,
+) -> Result<Option<Fd>, Error> {
+    let plan = |binds: &[(Place, Opened<'_>)]| {
+        let places: Vec<(Place, Kind)> =
+            binds.iter().map(|(place, bind)| (place.clone(), bind.kind)).collect();
+        skeleton::plan(&places, image)
+    };
+    let _identity = FileIdentity::assume(caller, 0)?;
+    let actions = plan(binds).or_else(|_| {
+        binds.retain(|(place, bind)| place.found.is_some() || bind.rule != Rule::Default);
+        plan(binds)
+    })?;
+    if actions.is_empty() {
+        return Ok(None);
     }
+    let root = mounts::make_tmpfs()?;
+    staging.attach(&root)?;
+    skeleton::build(&root, image, &actions)?;
+    Ok(Some(root))
+}
 
-    /// Makes the missing mount points, or where they cannot all be had those that somebody asked for.
-    fn make_skeleton(
-        &self,
-        image: &Fd,
-        binds: &mut Vec<(Place, Opened)>,
-    ) -> Result<Option<Fd>, Error> {
-        let plan = |binds: &[(Place, Opened)]| {
-            let places: Vec<(Place, Kind)> =
-                binds.iter().map(|(place, bind)| (place.clone(), bind.kind)).collect();
-            skeleton::plan(&places, image)
-        };
-        let _identity = FileIdentity::assume(self.context.caller, 0)?;
-        let actions = plan(binds).or_else(|_| {
-            binds.retain(|(place, bind)| place.found.is_some() || bind.rule != Rule::Default);
-            plan(binds)
-        })?;
-        if actions.is_empty() {
-            return Ok(None);
-        }
-        let root = mounts::make_tmpfs()?;
-        self.attach(&root)?;
-        skeleton::build(&root, image, &actions)?;
-        Ok(Some(root))
-    }
+/// Where our namespace alone sees a mount: before Linux 6.15 nothing can be mounted on a detached one.
+struct Staging(Fd);
 
-    /// Attaches a mount where our namespace alone sees it: before Linux 6.15 nothing can be mounted on a detached one.
+impl Staging {
     fn attach(&self, mount: &Fd) -> Result<(), Error> {
-        let staging = self.staging.as_ref().ok_or_else(out_of_order)?;
-        sys::move_mount(mount, staging).map_err(cannot("attach a mount to its staging directory"))
+        sys::move_mount(mount, &self.0).map_err(cannot("attach a mount to its staging directory"))
     }
 }
 
@@ -284,25 +248,21 @@ fn is_below(path: &str, above: &str) -> bool {
 }
 
 /// Finds a bind's mount point and applies the policy to where the kernel says it is, not to what was written.
-fn locate_for(image: &Fd, bind: &Opened) -> Result<Place, Error> {
-    let fail = |problem| TargetError { target: bind.target.clone(), problem };
-    let place =
-        skeleton::locate(image, &bind.target).map_err(|errno| fail(Problem::Errno(errno)))?;
-    match bind.rule {
-        Rule::Fixed if place.path != bind.target => {
-            return Err(fail(Problem::Redirected(place.path)).into());
-        }
-        Rule::Default if place.path == "/" => {
-            return Err(fail(Problem::Redirected(place.path)).into());
-        }
-        Rule::Fixed | Rule::Default => {}
-        rule => check_target(&place.path, rule.origin())
-            .map_err(|reason| fail(Problem::Forbidden(reason)))?,
-    }
-    match place.found {
-        Some(found) if found != bind.kind => Err(fail(Problem::WrongKind(found)).into()),
-        _ => Ok(place),
-    }
+fn locate_for(image: &Fd, bind: &Opened<'_>) -> Result<Place, TargetError> {
+    let found = skeleton::locate(image, bind.target);
+    let place = found.map_err(|errno| bind.fail(Problem::Errno(errno)))?;
+    let allowed = match bind.rule {
+        Rule::Fixed if place.path != bind.target => Err(Problem::Redirected(place.path.clone())),
+        Rule::Default if place.path == "/" => Err(Problem::Redirected(place.path.clone())),
+        Rule::Fixed | Rule::Default => Ok(()),
+        Rule::Site => check_target(&place.path, Origin::Site).map_err(Problem::Forbidden),
+        Rule::User => check_target(&place.path, Origin::User).map_err(Problem::Forbidden),
+    };
+    let fits = match place.found {
+        Some(found) if found != bind.kind => Err(Problem::WrongKind(found)),
+        _ => Ok(()),
+    };
+    allowed.and(fits).map(|()| place).map_err(|problem| bind.fail(problem))
 }
 
 /// Moves a clone onto its mount point, which must be on one of the devices `own`, where there are such: the image's
@@ -310,10 +270,9 @@ fn locate_for(image: &Fd, bind: &Opened) -> Result<Place, Error> {
 fn mount_at(
     root: &Fd,
     place: &Place,
-    bind: &Opened,
+    bind: &Opened<'_>,
     own: Option<&[u64]>,
 ) -> Result<(), TargetError> {
-    let fail = |problem| TargetError { target: bind.target.clone(), problem };
     let resolve = libc::RESOLVE_IN_ROOT | libc::RESOLVE_NO_SYMLINKS | libc::RESOLVE_NO_MAGICLINKS;
     let moved = c_path(&place.path)
         .and_then(|path| sys::open(Some(root), &path, libc::O_PATH, 0, resolve))
@@ -323,10 +282,9 @@ fn mount_at(
         });
     match moved {
         Ok(true) => Ok(()),
-        Ok(false) => Err(fail(Problem::WithinMount)),
-        // The place was found in the image, so something else covers it now.
-        Err(Errno(libc::ENOENT | libc::EACCES)) => Err(fail(Problem::WithinMount)),
-        Err(errno) => Err(fail(Problem::Errno(errno))),
+        // The place was found in the image, so where it is missing something else covers it now.
+        Ok(false) | Err(Errno(ENOENT | EACCES)) => Err(bind.fail(Problem::WithinMount)),
+        Err(errno) => Err(bind.fail(Problem::Errno(errno))),
     }
 }
 
@@ -373,12 +331,12 @@ fn run_command(
     let paths = c_strings(environment::candidates(&program, &environment));
     let (arguments, environment) = (c_strings(command), c_strings(environment));
     context.inherited.restore()?;
-    let errno = try_each(&paths, &references(&arguments), &references(&environment));
+    let errno = try_each(&paths, &arguments, &environment);
     Err(Error::Command { program, errno })
 }
 
 /// Tries each path as execvp(3) does: on past what is missing, but remembering what was there and not allowed.
-fn try_each(paths: &[CString], arguments: &[&CStr], environment: &[&CStr]) -> Errno {
+fn try_each(paths: &[CString], arguments: &[CString], environment: &[CString]) -> Errno {
     let mut worst = Errno(libc::ENOENT);
     for path in paths {
         match sys::execute(path, arguments, environment) {
@@ -386,8 +344,8 @@ fn try_each(paths: &[CString], arguments: &[&CStr], environment: &[&CStr]) -> Er
             Errno(libc::EACCES) => worst = Errno(libc::EACCES),
             // A script without `#!` is the shell's, since before there was `#!`.
             Errno(libc::ENOEXEC) => {
-                let rest = arguments.get(1..).unwrap_or_default().iter().copied();
-                let script: Vec<&CStr> = [c"sh", path.as_c_str()].into_iter().chain(rest).collect();
+                let mut script = vec![c"sh".into(), path.clone()];
+                script.extend(arguments.iter().skip(1).cloned());
                 sys::execute(c"/bin/sh", &script, environment);
                 return Errno(libc::ENOEXEC);
             }
@@ -421,15 +379,6 @@ fn enter_workdir(context: &Context<'_>, image: &Sidecar) -> Result<(), Error> {
 
 fn c_strings(items: Vec<Vec<u8>>) -> Vec<CString> {
     items.into_iter().filter_map(|item| CString::new(item).ok()).collect()
-}
-
-fn references(items: &[CString]) -> Vec<&CStr> {
-    items.iter().map(CString::as_c_str).collect()
-}
-
-/// The plan's order is fixed by `plan`, so this is a defect of ours.
-fn out_of_order() -> Error {
-    cannot("follow the plan: its steps are out of order")(Errno(libc::EINVAL))
 }
 
 /// Larger account files are not read: the tmpfs they go to has a megabyte.

@@ -7,7 +7,7 @@
 use crate::caller::Caller;
 use crate::error::{Error, Shown};
 use crate::privileges::FileIdentity;
-use crate::sys::{self, Fd, Stat};
+use crate::sys::{self, Errno, Fd, Stat};
 use crate::trust::{self, TrustError};
 use alloc::format;
 use alloc::string::String;
@@ -21,16 +21,6 @@ pub struct Shelf {
     pub directory: String,
     /// The uid that owns every file in it; where the site names none, the owner of the directory.
     pub owner: Option<u32>,
-}
-
-impl Shelf {
-    /// The account that publishes images. Who made it the owner of the directory had root's power.
-    fn publisher(&self) -> Result<u32, Problem> {
-        match self.owner {
-            Some(owner) => Ok(owner),
-            None => trust::owner_of(&self.directory).map_err(Problem::Shelf),
-        }
-    }
 }
 
 /// An image, by its digest and what the caller asked for.
@@ -62,20 +52,18 @@ pub fn open_for(
     shelf: &Shelf,
     wanted: &Wanted,
 ) -> Result<(Image, Sidecar), Error> {
-    let fail = |problem| Error::from(ImageError { wanted: wanted.clone(), problem });
-    let owner = shelf.publisher().map_err(fail)?;
-    let _identity = FileIdentity::assume(caller, owner)?;
-    let directory = open_shelf(shelf, owner).map_err(fail)?;
-    // Looked at first: where the image is gone, that is what the user should hear.
-    let image = open_file(&directory, shelf, owner, wanted.digest).map_err(fail)?;
-    let (sidecar, stat) = read_sidecar(&directory, shelf, owner, wanted.digest).map_err(fail)?;
-    if !sidecar.admits(caller.uid, &caller.all_groups()) {
-        return Err(fail(Problem::Denied));
-    }
-    if sidecar.access != Access::Public && (image.stat.mode | stat.mode) & 0o077 != 0 {
-        return Err(fail(Problem::Exposed));
-    }
-    Ok((image, sidecar))
+    open(caller, shelf, wanted, |shelf| {
+        // Looked at first: where the image is gone, that is what the user should hear.
+        let image = shelf.open_image(wanted.digest)?;
+        let (sidecar, stat) = shelf.read_sidecar(wanted.digest)?;
+        if !sidecar.admits(caller.uid, &caller.all_groups()) {
+            return Err(Problem::Denied);
+        }
+        if sidecar.access != Access::Public && (image.stat.mode | stat.mode) & 0o077 != 0 {
+            return Err(Problem::Exposed);
+        }
+        Ok((image, sidecar))
+    })
 }
 
 /// Opens the image for root, who needs no permission: a Prolog mounts it where nobody else can look.
@@ -83,58 +71,71 @@ pub fn open_for(
 /// # Errors
 /// As [`open_for`], without those on access.
 pub fn open_for_root(caller: &Caller, shelf: &Shelf, digest: Digest) -> Result<Image, Error> {
-    let fail = |problem| ImageError { wanted: Wanted { digest, request: None }, problem };
-    let owner = shelf.publisher().map_err(fail)?;
+    let wanted = Wanted { digest, request: None };
+    open(caller, shelf, &wanted, |shelf| shelf.open_image(digest))
+}
+
+/// Lets `body` open files as the account that publishes images.
+fn open<T>(
+    caller: &Caller,
+    shelf: &Shelf,
+    wanted: &Wanted,
+    body: impl FnOnce(OpenShelf<'_>) -> Result<T, Problem>,
+) -> Result<T, Error> {
+    let fail = |problem| ImageError { wanted: wanted.clone(), problem };
+    let path = &*shelf.directory;
+    // Who made another account the owner of the directory had root's power.
+    let owner = shelf.owner.map_or_else(|| trust::owner_of(path), Ok);
+    let owner = owner.map_err(|error| fail(Problem::Shelf(error)))?;
     let _identity = FileIdentity::assume(caller, owner)?;
-    let directory = open_shelf(shelf, owner).map_err(fail)?;
-    Ok(open_file(&directory, shelf, owner, digest).map_err(fail)?)
+    let directory = trust::open_directory(path, &[0, owner]).map_err(Problem::Shelf);
+    Ok(directory.and_then(|fd| body(OpenShelf { fd, path, owner })).map_err(fail)?)
 }
 
-fn open_shelf(shelf: &Shelf, owner: u32) -> Result<Fd, Problem> {
-    trust::open_directory(&shelf.directory, &[0, owner]).map_err(Problem::Shelf)
+/// The image directory, open and checked.
+struct OpenShelf<'a> {
+    fd: Fd,
+    path: &'a str,
+    owner: u32,
 }
 
-fn open_file(directory: &Fd, shelf: &Shelf, owner: u32, digest: Digest) -> Result<Image, Problem> {
-    let name = image_file(&digest);
-    let (file, stat) =
-        trust::open_file(directory, &shelf.directory, &name, owner).map_err(|error| {
+impl OpenShelf<'_> {
+    fn open_image(&self, digest: Digest) -> Result<Image, Problem> {
+        let opened = trust::open_file(&self.fd, self.path, &image_file(&digest), self.owner);
+        let (file, stat) = opened.map_err(|error| {
             if error.is_missing() { Problem::Missing(error.path) } else { Problem::Trust(error) }
         })?;
-    let above = sys::stat(directory).map_err(|errno| {
-        let problem = trust::Problem::Open(errno);
-        Problem::Shelf(TrustError { path: shelf.directory.clone(), problem })
-    })?;
-    if stat.links != 1 || stat.device != above.device {
-        return Err(Problem::OtherNames);
+        let above = sys::stat(&self.fd).map_err(|errno| self.unreadable(errno, ""))?;
+        if stat.links != 1 || stat.device != above.device {
+            return Err(Problem::OtherNames);
+        }
+        let mut head = [0; SUPERBLOCK];
+        let complete = sys::read(&file, &mut head) == Ok(SUPERBLOCK);
+        if !complete || !head.starts_with(b"hsqs") {
+            return Err(Problem::NotSquashfs);
+        }
+        let used = head.get(BYTES_USED..).and_then(|tail| tail.first_chunk().copied());
+        let used = used.map_or(u64::MAX, u64::from_le_bytes);
+        if stat.size % 4096 != 0 || used > stat.size {
+            return Err(Problem::Truncated);
+        }
+        Ok(Image { digest, file, stat })
     }
-    let mut head = [0; SUPERBLOCK];
-    let complete = sys::read(&file, &mut head) == Ok(SUPERBLOCK);
-    if !complete || !head.starts_with(b"hsqs") {
-        return Err(Problem::NotSquashfs);
-    }
-    let used = head.get(BYTES_USED..).and_then(|tail| tail.first_chunk().copied());
-    let used = used.map_or(u64::MAX, u64::from_le_bytes);
-    if stat.size % 4096 != 0 || used > stat.size {
-        return Err(Problem::Truncated);
-    }
-    Ok(Image { digest, file, stat })
-}
 
-fn read_sidecar(
-    directory: &Fd,
-    shelf: &Shelf,
-    owner: u32,
-    digest: Digest,
-) -> Result<(Sidecar, Stat), Problem> {
-    let name = sidecar_file(&digest);
-    let (file, stat) =
-        trust::open_file(directory, &shelf.directory, &name, owner).map_err(Problem::Trust)?;
-    let bytes = trust::read_whole(&file, SIDECAR_LIMIT).map_err(|errno| {
-        let path = format!("{}/{name}", shelf.directory);
+    fn read_sidecar(&self, digest: Digest) -> Result<(Sidecar, Stat), Problem> {
+        let name = sidecar_file(&digest);
+        let (file, stat) =
+            trust::open_file(&self.fd, self.path, &name, self.owner).map_err(Problem::Trust)?;
+        let bytes = trust::read_whole(&file, SIDECAR_LIMIT)
+            .map_err(|errno| self.unreadable(errno, &name))?;
+        let sidecar = Sidecar::decode(&bytes).map_err(Problem::Sidecar)?;
+        if sidecar.digest == digest { Ok((sidecar, stat)) } else { Err(Problem::OtherDigest) }
+    }
+
+    fn unreadable(&self, errno: Errno, name: &str) -> Problem {
+        let path = format!("{}/{name}", self.path);
         Problem::Trust(TrustError { path, problem: trust::Problem::Open(errno) })
-    })?;
-    let sidecar = Sidecar::decode(&bytes).map_err(Problem::Sidecar)?;
-    if sidecar.digest == digest { Ok((sidecar, stat)) } else { Err(Problem::OtherDigest) }
+    }
 }
 
 /// Size of a squashfs superblock, and where in it the length of the file system is (squashfs 4.0).

@@ -78,16 +78,16 @@ fn run_command(
     check_open(&run.keep_fds)?;
     let working_directory = sys::working_directory();
     let conf = load_conf()?;
-    let steps = plan::plan(caller, &conf, run)?;
+    let plan = plan::plan(caller, &conf, run)?;
     if run.explain {
-        return sys::write_to(1, plan::describe(&steps).as_bytes())
+        return sys::write_to(1, plan::describe(&plan).as_bytes())
             .map(drop)
             .map_err(cannot("print the plan"));
     }
     let (rules, hooks) = plan::rules_and_hooks(&conf, run);
     let context =
         execute::Context { caller, run, inherited, environment, rules, hooks, working_directory };
-    match execute::all(steps, &context)? {}
+    match execute::all(&plan, &context)? {}
 }
 
 fn check_open(numbers: &[i32]) -> Result<(), UsageError> {

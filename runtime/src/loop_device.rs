@@ -10,7 +10,6 @@ use crate::sys::{self, Errno, Fd, LoopInfo};
 use crate::{mounts, run_directory};
 use alloc::ffi::CString;
 use alloc::format;
-use alloc::string::String;
 use alloc::vec::Vec;
 
 /// A loop device that shows an image; open, and so it stays bound.
@@ -121,8 +120,7 @@ fn tag(image: &Image) -> [u8; 64] {
 }
 
 fn path(number: usize) -> CString {
-    let text: Vec<u8> = String::into_bytes(format!("/dev/loop{number}"));
-    CString::new(text).unwrap_or_default()
+    CString::new(format!("/dev/loop{number}")).unwrap_or_default()
 }
 
 /// Waits at most two seconds: a process stopped with the lock must not stop every start on the node.

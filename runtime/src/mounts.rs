@@ -30,15 +30,12 @@ pub enum Kind {
 /// # Errors
 /// The kernel's.
 pub fn mount_image(caller: &Caller, image: &Image) -> Result<Fd, Error> {
-    let failed = || cannot("mount the image's squashfs file system");
     let _identity = FileIdentity::assume(caller, 0)?;
     let device = loop_device::ensure(image)?;
-    let fs = sys::fs_open(c"squashfs").map_err(failed())?;
-    sys::fs_set(&fs, c"source", Some(&device.path())).map_err(failed())?;
-    // Without it a superblock that is shared would differ in `ro`, which is EBUSY.
-    sys::fs_set(&fs, c"ro", None).map_err(failed())?;
-    sys::fs_create(&fs).map_err(failed())?;
-    let mount = sys::fs_mount(&fs, READ_ONLY | NO_SUID | NO_DEV).map_err(failed())?;
+    // Without `ro` a superblock that is shared would differ in it, which is EBUSY.
+    let settings = [(c"source", Some(&*device.path())), (c"ro", None)];
+    let mount = make(c"squashfs", &settings, READ_ONLY | NO_SUID | NO_DEV)
+        .map_err(cannot("mount the image's squashfs file system"))?;
     device.verify(image)?;
     Ok(mount)
 }
@@ -48,13 +45,18 @@ pub fn mount_image(caller: &Caller, image: &Image) -> Result<Fd, Error> {
 /// # Errors
 /// The kernel's.
 pub fn make_tmpfs() -> Result<Fd, Error> {
-    let failed = || cannot("make a tmpfs");
-    let fs = sys::fs_open(c"tmpfs").map_err(failed())?;
-    for (key, value) in [(c"mode", c"0755"), (c"size", c"1m"), (c"nr_inodes", c"1024")] {
-        sys::fs_set(&fs, key, Some(value)).map_err(failed())?;
+    let settings =
+        [(c"mode", Some(c"0755")), (c"size", Some(c"1m")), (c"nr_inodes", Some(c"1024"))];
+    make(c"tmpfs", &settings, NO_SUID | NO_DEV).map_err(cannot("make a tmpfs"))
+}
+
+fn make(kind: &CStr, settings: &[(&CStr, Option<&CStr>)], attributes: u64) -> Result<Fd, Errno> {
+    let fs = sys::fs_open(kind)?;
+    for (key, value) in settings {
+        sys::fs_set(&fs, key, *value)?;
     }
-    sys::fs_create(&fs).map_err(failed())?;
-    sys::fs_mount(&fs, NO_SUID | NO_DEV).map_err(failed())
+    sys::fs_create(&fs)?;
+    sys::fs_mount(&fs, attributes)
 }
 
 /// Opens what shall be bound, without reading it, following links but no magic ones.

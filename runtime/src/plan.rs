@@ -1,43 +1,33 @@
-//! What will be done for a request, as a list of steps: pure, and printed by `--explain`.
-//!
-//! The order is the design's: everything of the caller's is opened as the caller, the image is checked before
-//! anything is mounted, the drop is last but one. `execute` decides nothing.
+//! What will be done for a request: pure, and printed by `--explain`. `execute` decides nothing.
 #![forbid(unsafe_code)]
 
 use crate::accounts;
 use crate::caller::Caller;
+use crate::error::Shown;
 use crate::image::{Shelf, Wanted};
 use crate::mounts::{NO_DEV, NO_EXEC, NO_SUID, READ_ONLY};
 use crate::request::Run;
+use alloc::format;
 use alloc::string::String;
 use alloc::vec::Vec;
 use core::fmt;
+use image_ref::image_file;
 use udiroot_conf::volume::Propagation;
-use udiroot_conf::{Conf, EnvRules, Module, ModuleError, Origin, Volume};
+use udiroot_conf::{Conf, EnvRules, Module, ModuleError, Volume};
 
-/// One step.
+/// All that a run does, apart from what is the same for every run: see [`describe`] for the order.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Step {
-    /// Opens and clones a source as the caller, with all of the caller's credentials.
-    OpenVolume(Bind),
-    /// Opens the image and checks files, access list and caller.
-    OpenImage(Shelf, Wanted),
-    /// Leaves the host's mount namespace.
-    PrivateMounts,
-    /// Mounts the image, detached.
-    MountImage,
-    /// Opens and clones a source of the site's.
-    OpenSite(Bind),
-    /// Writes the account files.
-    WriteAccounts,
-    /// Finds or makes every mount point, and puts everything in its place.
-    AssembleRoot,
-    /// Makes that the root directory.
-    EnterRoot,
-    /// Becomes the caller for ever.
-    DropPrivileges,
-    /// Changes to the working directory and executes the command.
-    RunCommand,
+pub struct Plan {
+    /// The caller's volumes: opened and cloned as the caller, with all of the caller's credentials.
+    pub volumes: Vec<Bind>,
+    /// Where images are.
+    pub shelf: Shelf,
+    /// Which one is opened, and checked: its files, its access list, the caller.
+    pub wanted: Wanted,
+    /// What ours and the site's binds are, in the order in which they are mounted.
+    pub site: Vec<Bind>,
+    /// Whether account files are written.
+    pub accounts: bool,
 }
 
 /// A source, a target, and what a mount between them is like.
@@ -72,31 +62,29 @@ pub enum Rule {
 ///
 /// # Errors
 /// [`PlanError`], for what cannot be done however the node looks.
-pub fn plan(caller: &Caller, conf: &Conf, run: &Run) -> Result<Vec<Step>, PlanError> {
+pub fn plan(caller: &Caller, conf: &Conf, run: &Run) -> Result<Plan, PlanError> {
     check_accounts(caller, run)?;
-    let users: Vec<Bind> = bind_all(&run.volumes, Rule::User, conf)?;
+    let volumes = bind_all(&run.volumes, Rule::User, conf)?;
     let modules = conf.modules(run.modules.as_deref()).map_err(PlanError::Module)?;
-    let volumes = conf.site_fs.iter().chain(modules.iter().flat_map(|module| &module.volumes));
-    let mut site = bind_all(volumes, Rule::Site, conf)?;
-    site.extend(offered(conf, &modules).map(|(source, target)| {
+    let of_site = conf.site_fs.iter().chain(modules.iter().flat_map(|module| &module.volumes));
+    let mut of_site = bind_all(of_site, Rule::Site, conf)?;
+    of_site.extend(offered(conf, &modules).map(|(source, target)| {
         let attributes = NO_SUID | NO_DEV | READ_ONLY;
         Bind { source, target, attributes, propagation: libc::MS_SLAVE, rule: Rule::Site }
     }));
     // What lies within another is mounted after it, whatever their order in the file.
-    site.sort_by_key(|bind| bind.target.matches('/').count());
-    let taken = |target: &str| users.iter().chain(&site).any(|bind| bind.target == target);
-    let mut own: Vec<Bind> = FIXED.iter().map(|row| row.bind(Rule::Fixed)).collect();
-    own.extend(DEFAULTS.iter().filter(|row| !taken(row.path)).map(|row| row.bind(Rule::Default)));
-    let wanted = Wanted { digest: run.digest, request: run.request.clone() };
-    let shelf = Shelf { directory: conf.image_path.clone(), owner: conf.image_owner };
-    let mut steps: Vec<Step> = users.into_iter().map(Step::OpenVolume).collect();
-    steps.extend([Step::OpenImage(shelf, wanted), Step::PrivateMounts, Step::MountImage]);
-    steps.extend(own.into_iter().chain(site).map(Step::OpenSite));
-    if run.passwd.is_some() || !run.groups.is_empty() {
-        steps.push(Step::WriteAccounts);
-    }
-    steps.extend([Step::AssembleRoot, Step::EnterRoot, Step::DropPrivileges, Step::RunCommand]);
-    Ok(steps)
+    of_site.sort_by_key(|bind| bind.target.matches('/').count());
+    let taken = |path| volumes.iter().chain(&of_site).any(|bind| bind.target == path);
+    let own = OWN.iter().filter(|(path, _, rule)| *rule == Rule::Fixed || !taken(*path));
+    let mut site: Vec<Bind> = own.map(own_bind).collect();
+    site.extend(of_site);
+    Ok(Plan {
+        volumes,
+        shelf: Shelf { directory: conf.image_path.clone(), owner: conf.image_owner },
+        wanted: Wanted { digest: run.digest, request: run.request.clone() },
+        site,
+        accounts: run.passwd.is_some() || !run.groups.is_empty(),
+    })
 }
 
 /// Directories that Shifter copies into every container: the site's own and the modules'.
@@ -106,7 +94,7 @@ fn offered<'a>(
 ) -> impl Iterator<Item = (String, String)> + 'a {
     let own = conf.opt_udi_image.iter().map(|source| (source.clone(), "/opt/udiImage".into()));
     own.chain(modules.iter().filter_map(|module| {
-        let target = alloc::format!("/opt/udiImage/modules/{}", module.name);
+        let target = format!("/opt/udiImage/modules/{}", module.name);
         Some((module.directory.clone()?, target))
     }))
 }
@@ -144,68 +132,48 @@ fn bind(volume: &Volume, rule: Rule, conf: &Conf) -> Result<Bind, PlanError> {
     })
 }
 
-impl Rule {
-    /// Whose wish it is, for the policy on targets.
-    pub fn origin(self) -> Origin {
-        if self == Self::User { Origin::User } else { Origin::Site }
-    }
-}
+/// A path that is the same on the host and inside, what is added to it, and which rule holds.
+type Own = (&'static str, u64, Rule);
 
-/// A path that is the same on the host and inside.
-struct Row {
-    path: &'static str,
-    attributes: u64,
-}
-
-impl Row {
-    fn bind(&self, rule: Rule) -> Bind {
-        let path = || self.path.into();
-        let (attributes, propagation) = (self.attributes, libc::MS_SLAVE);
-        Bind { source: path(), target: path(), attributes, propagation, rule }
-    }
+fn own_bind(&(path, attributes, rule): &Own) -> Bind {
+    let path = String::from(path);
+    Bind { source: path.clone(), target: path, attributes, propagation: libc::MS_SLAVE, rule }
 }
 
 /// The host's own trees, cloned and not mounted afresh: hidepid and what else the site set up there is kept.
-const FIXED: [Row; 3] = [
-    Row { path: "/proc", attributes: NO_SUID | NO_DEV | NO_EXEC },
-    Row { path: "/sys", attributes: NO_SUID | NO_DEV | NO_EXEC | READ_ONLY },
-    Row { path: "/dev", attributes: NO_SUID },
+const OWN: [Own; 7] = [
+    ("/proc", NO_SUID | NO_DEV | NO_EXEC, Rule::Fixed),
+    ("/sys", NO_SUID | NO_DEV | NO_EXEC | READ_ONLY, Rule::Fixed),
+    ("/dev", NO_SUID, Rule::Fixed),
+    ("/tmp", NO_SUID | NO_DEV, Rule::Default),
+    ("/var/tmp", NO_SUID | NO_DEV, Rule::Default),
+    ("/etc/hosts", NO_SUID | NO_DEV | NO_EXEC | READ_ONLY, Rule::Default),
+    ("/etc/resolv.conf", NO_SUID | NO_DEV | NO_EXEC | READ_ONLY, Rule::Default),
 ];
 
-const DEFAULTS: [Row; 4] = [
-    Row { path: "/tmp", attributes: NO_SUID | NO_DEV },
-    Row { path: "/var/tmp", attributes: NO_SUID | NO_DEV },
-    Row { path: "/etc/hosts", attributes: NO_SUID | NO_DEV | NO_EXEC | READ_ONLY },
-    Row { path: "/etc/resolv.conf", attributes: NO_SUID | NO_DEV | NO_EXEC | READ_ONLY },
-];
-
-impl fmt::Display for Step {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::OpenVolume(bind) => write!(f, "open, as the caller, volume {bind}"),
-            Self::OpenImage(shelf, wanted) => {
-                let Shelf { directory, owner } = shelf;
-                let digest = wanted.digest.hex();
-                match owner {
-                    Some(owner) => write!(f, "open, as uid {owner},")?,
-                    None => write!(f, "open, as the owner of {directory},")?,
-                }
-                write!(f, " image {directory}/{digest}.squashfs and check who may use it")
-            }
-            Self::PrivateMounts => f.write_str("make a private mount namespace"),
-            Self::MountImage => {
-                f.write_str("mount the image on its shared loop device (ro nosuid nodev)")
-            }
-            Self::OpenSite(bind) => write!(f, "open {bind}"),
-            Self::WriteAccounts => f.write_str(
-                "write /etc/passwd and /etc/group: the caller's lines, then the image's",
-            ),
-            Self::AssembleRoot => f.write_str("find or make the mount points and mount everything"),
-            Self::EnterRoot => f.write_str("make the image the root directory (pivot_root)"),
-            Self::DropPrivileges => f.write_str("drop every privilege for ever and verify it"),
-            Self::RunCommand => f.write_str("execute the command"),
-        }
+/// Prints what `execute` does, one numbered line per step.
+pub fn describe(plan: &Plan) -> String {
+    let Shelf { directory, owner } = &plan.shelf;
+    let publisher = match owner {
+        Some(owner) => format!("uid {owner}"),
+        None => format!("the owner of {directory}"),
+    };
+    let image = format!("{directory}/{}", image_file(&plan.wanted.digest));
+    let volumes = plan.volumes.iter().map(|bind| format!("open, as the caller, volume {bind}"));
+    let mut steps: Vec<String> = volumes.collect();
+    steps.push(format!("open, as {publisher}, image {image} and check who may use it"));
+    steps.push("make a private mount namespace".into());
+    steps.push("mount the image on its shared loop device (ro nosuid nodev)".into());
+    steps.extend(plan.site.iter().map(|bind| format!("open {bind}")));
+    if plan.accounts {
+        let text = "write /etc/passwd and /etc/group: the caller's lines, then the image's";
+        steps.push(text.into());
     }
+    steps.push("find or make the mount points and mount everything".into());
+    steps.push("make the image the root directory (pivot_root)".into());
+    steps.push("drop every privilege for ever and verify it".into());
+    steps.push("execute the command".into());
+    steps.iter().zip(1..).map(|(step, number)| format!("{number:2}. {step}\n")).collect()
 }
 
 impl fmt::Display for Bind {
@@ -232,25 +200,21 @@ pub enum PlanError {
 }
 
 impl PlanError {
-    /// What an administrator or the user can do.
-    pub fn hint(&self) -> Option<String> {
-        let text = match self {
-            Self::NodeCache(_) => "use node-local storage that the site offers, such as /tmp",
-            Self::Accounts(_) | Self::Module(_) => return None,
-        };
-        Some(text.into())
+    /// What the user can do.
+    pub fn hint(&self) -> Option<&'static str> {
+        match self {
+            Self::NodeCache(_) => Some("use node-local storage that the site offers, such as /tmp"),
+            Self::Accounts(_) | Self::Module(_) => None,
+        }
     }
 }
 
 impl fmt::Display for PlanError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::NodeCache(volume) => {
-                write!(
-                    f,
-                    "volume `{}`: this version makes no per-node caches",
-                    volume.escape_debug()
-                )
+            Self::NodeCache(target) => {
+                let target = Shown(target.as_bytes());
+                write!(f, "volume on {target}: this version makes no per-node caches")
             }
             Self::Module(error) => error.fmt(f),
             Self::Accounts(option) => {
@@ -258,16 +222,6 @@ impl fmt::Display for PlanError {
             }
         }
     }
-}
-
-/// Prints a plan, one numbered line per step.
-pub fn describe(steps: &[Step]) -> String {
-    let lines: Vec<String> = steps
-        .iter()
-        .enumerate()
-        .map(|(index, step)| alloc::format!("{:2}. {step}\n", index + 1))
-        .collect();
-    lines.concat()
 }
 
 /// The environment rules of a run that was planned, its modules' before the site's, and its modules' hooks.

@@ -11,7 +11,6 @@ use crate::mounts;
 use crate::request::Job;
 use crate::sys::{self, Errno, Fd, c_path};
 use crate::{load_conf, run_directory};
-use alloc::ffi::CString;
 use alloc::format;
 use alloc::vec::Vec;
 use image_ref::Digest;
@@ -23,14 +22,16 @@ use image_ref::Digest;
 /// As for a run, without those on access.
 pub fn prepare(caller: &Caller, digest: Digest, job: Job) -> Result<(), Error> {
     let mount = mount(caller, digest)?;
-    let place = format!("{}/{}", job.0, digest.hex());
-    let doing = || cannot(format!("mount the image at {}/{JOBS}/{place}", crate::RUN_PATH));
-    let mut directory = jobs(true)?.ok_or_else(|| doing()(Errno(libc::ENOENT)))?;
-    let above = sys::stat(&directory).map_err(doing())?.device;
+    let place = format!("{JOBS}/{}/{}", job.0, digest.hex());
+    let doing = || cannot(format!("mount the image at {}/{place}", crate::RUN_PATH));
+    let device = |fd: &Fd| sys::stat(fd).map(|stat| stat.device).map_err(doing());
+    let mut directory = run_directory()?;
+    let mut above = None;
     for name in place.split('/') {
+        above = Some(device(&directory)?);
         directory = ensure_directory(&directory, name).map_err(doing())?;
     }
-    if sys::stat(&directory).map_err(doing())?.device == above {
+    if above == Some(device(&directory)?) {
         sys::move_mount(&mount, &directory).map_err(doing())?;
     }
     Ok(())
@@ -52,13 +53,13 @@ pub fn hold(caller: &Caller, digest: Digest, number: i32) -> Result<(), Error> {
 /// Where a directory could not be removed: the first such, when all else is gone.
 pub fn release(caller: &Caller, job: Job) -> Result<(), Error> {
     only_root(caller)?;
-    let Some(jobs) = jobs(false)? else { return Ok(()) };
+    let run = run_directory()?;
     let doing = || cannot(format!("let go of {}/{JOBS}/{}", crate::RUN_PATH, job.0));
-    let name = c_path(format!("{}", job.0)).map_err(doing())?;
-    let directory = match sys::open(Some(&jobs), &name, DIRECTORY, 0, RESOLVE) {
-        Ok(directory) => directory,
+    let name = format!("{}", job.0);
+    let opened = open(&run, JOBS).and_then(|jobs| Ok((open(&jobs, &name)?, jobs)));
+    let (directory, jobs) = match opened {
         Err(Errno(libc::ENOENT)) => return Ok(()),
-        Err(errno) => return Err(doing()(errno)),
+        opened => opened.map_err(doing())?,
     };
     sys::enter_directory(&directory).map_err(doing())?;
     let mut entries = Vec::new();
@@ -69,9 +70,9 @@ pub fn release(caller: &Caller, job: Job) -> Result<(), Error> {
     }
     sys::change_directory(c"/").map_err(doing())?;
     // One that cannot be removed keeps no other.
-    let remove =
-        |result: Result<(), Errno>, entry| result.and(sys::remove_directory(&directory, entry));
-    let removed = entries.iter().map(CString::as_c_str).fold(Ok(()), remove);
+    let removed = entries.iter().map(|entry| sys::remove_directory(&directory, entry));
+    let removed = removed.fold(Ok(()), Result::and);
+    let name = c_path(name).map_err(doing())?;
     removed.and_then(|()| sys::remove_directory(&jobs, &name)).map_err(doing())
 }
 
@@ -87,29 +88,19 @@ fn only_root(caller: &Caller) -> Result<(), Error> {
     if caller.is_root() { Ok(()) } else { Err(Standing::OnlyRoot.into()) }
 }
 
-/// The directory of jobs, made if it shall be, for root's eyes only.
-fn jobs(make: bool) -> Result<Option<Fd>, Error> {
-    let run = run_directory()?;
-    let opened = if make {
-        ensure_directory(&run, JOBS)
-    } else {
-        c_path(JOBS).and_then(|name| sys::open(Some(&run), &name, DIRECTORY, 0, RESOLVE))
-    };
-    match opened {
-        Ok(fd) => Ok(Some(fd)),
-        Err(Errno(libc::ENOENT)) => Ok(None),
-        Err(errno) => Err(cannot(format!("open {}/{JOBS}", crate::RUN_PATH))(errno)),
-    }
-}
-
+/// Opens a directory below another, and makes it where it is missing, for root's eyes only.
 fn ensure_directory(above: &Fd, name: &str) -> Result<Fd, Errno> {
-    let name = c_path(name)?;
-    match sys::make_directory(Some(above), &name, 0o700) {
-        Ok(()) | Err(Errno(libc::EEXIST)) => sys::open(Some(above), &name, DIRECTORY, 0, RESOLVE),
+    match sys::make_directory(Some(above), &c_path(name)?, 0o700) {
+        Ok(()) | Err(Errno(libc::EEXIST)) => open(above, name),
         Err(errno) => Err(errno),
     }
 }
 
+fn open(above: &Fd, name: impl AsRef<[u8]>) -> Result<Fd, Errno> {
+    let flags = libc::O_PATH | libc::O_DIRECTORY | libc::O_NOFOLLOW;
+    sys::open(Some(above), &c_path(name)?, flags, 0, RESOLVE)
+}
+
+/// The directory of jobs, below root's own.
 const JOBS: &str = "jobs";
-const DIRECTORY: i32 = libc::O_PATH | libc::O_DIRECTORY | libc::O_NOFOLLOW;
 const RESOLVE: u64 = libc::RESOLVE_BENEATH | libc::RESOLVE_NO_SYMLINKS;

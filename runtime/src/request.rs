@@ -191,7 +191,7 @@ impl<'a> Given<'a> {
     }
 
     fn digest(&self) -> Result<Digest, UsageError> {
-        self.must("--digest", |text| Digest::from_hex(&utf8(text)?).ok())
+        self.must("--digest", Digest::from_digits)
     }
 
     fn job(&self) -> Result<Job, UsageError> {

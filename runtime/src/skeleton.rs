@@ -11,7 +11,7 @@ use crate::sys::{self, Errno, Fd, c_path};
 use alloc::collections::BTreeSet;
 use alloc::ffi::CString;
 use alloc::format;
-use alloc::string::{String, ToString};
+use alloc::string::String;
 use alloc::vec::Vec;
 use core::fmt;
 
@@ -33,15 +33,14 @@ pub fn locate(image: &Fd, target: &str) -> Result<Place, Errno> {
     loop {
         match sys::open(Some(image), &c_path(known)?, libc::O_PATH, 0, IN_IMAGE) {
             Ok(fd) => {
-                let stat = sys::stat(&fd)?;
-                let directory = stat.mode & libc::S_IFMT == libc::S_IFDIR;
+                let directory = sys::stat(&fd)?.mode & libc::S_IFMT == libc::S_IFDIR;
+                let kind = if directory { Kind::Directory } else { Kind::File };
                 let path = path_of(&fd)?;
                 let rest = target.get(known.len()..).unwrap_or_default().trim_start_matches('/');
-                return match (rest.is_empty(), directory) {
-                    (true, true) => Ok(Place { path, found: Some(Kind::Directory) }),
-                    (true, false) => Ok(Place { path, found: Some(Kind::File) }),
-                    (false, true) => Ok(Place { path: join(&path, rest), found: None }),
-                    (false, false) => Err(Errno(libc::ENOTDIR)),
+                return match kind {
+                    _ if rest.is_empty() => Ok(Place { path, found: Some(kind) }),
+                    Kind::Directory => Ok(Place { path: join(&path, rest), found: None }),
+                    Kind::File => Err(Errno(libc::ENOTDIR)),
                 };
             }
             Err(Errno(libc::ENOENT)) if known.len() > 1 => known = parent(known),
@@ -52,11 +51,9 @@ pub fn locate(image: &Fd, target: &str) -> Result<Place, Errno> {
 
 /// The path that the kernel has for an open descriptor of a detached mount: relative to that mount's root.
 fn path_of(fd: &Fd) -> Result<String, Errno> {
-    let mut buffer = [0; 4096];
-    let link = c_path(format!("/proc/self/fd/{}", fd.number()))?;
-    let length = sys::read_link(None, &link, &mut buffer)?;
-    let path = buffer.get(..length).and_then(|bytes| core::str::from_utf8(bytes).ok());
-    path.filter(|path| path.starts_with('/')).map(String::from).ok_or(Errno(libc::EILSEQ))
+    let bytes = sys::read_link(None, &c_path(format!("/proc/self/fd/{}", fd.number()))?)?;
+    let path = String::from_utf8(bytes).ok();
+    path.filter(|path| path.starts_with('/')).ok_or(Errno(libc::EILSEQ))
 }
 
 /// One step of making the skeleton, with a path in it.
@@ -103,20 +100,11 @@ pub fn plan(places: &[(Place, Kind)], tree: &dyn Tree) -> Result<Vec<Action>, Ta
             above = parent(above);
         }
     }
-    let mut planner = Planner { places, directories, actions: Vec::new(), tree };
+    let mut planner = Planner { places, directories: &directories, actions: Vec::new(), tree };
     planner.copy("/")?;
-    let copied: BTreeSet<String> = planner
-        .actions
-        .iter()
-        .filter_map(|action| match action {
-            Action::Directory(path, _) => Some(path.clone()),
-            _ => None,
-        })
-        .collect();
-    let directories = core::mem::take(&mut planner.directories);
     // In order of paths, so what is above comes first.
-    for path in directories.into_iter().filter(|path| path != "/" && !copied.contains(path)) {
-        planner.actions.push(Action::Directory(path, 0o755));
+    for path in directories.iter().filter(|path| *path != "/") {
+        planner.make(path, Kind::Directory)?;
     }
     for (place, kind) in missing() {
         planner.make(&place.path, *kind)?;
@@ -130,7 +118,7 @@ pub fn plan(places: &[(Place, Kind)], tree: &dyn Tree) -> Result<Vec<Action>, Ta
 
 struct Planner<'a> {
     places: &'a [(Place, Kind)],
-    directories: BTreeSet<String>,
+    directories: &'a BTreeSet<String>,
     actions: Vec<Action>,
     tree: &'a dyn Tree,
 }
@@ -138,36 +126,39 @@ struct Planner<'a> {
 impl Planner<'_> {
     /// Copies one directory of the image that lies above a missing place.
     fn copy(&mut self, directory: &str) -> Result<(), TargetError> {
-        let fail = |errno| TargetError { target: directory.into(), problem: Problem::Errno(errno) };
-        let entries = self.tree.entries(directory).map_err(fail)?;
+        let fail = |problem| TargetError { target: directory.into(), problem };
+        let entries = self.tree.entries(directory).map_err(|errno| fail(Problem::Errno(errno)))?;
         if self.actions.len() + entries.len() > ENTRY_LIMIT {
-            return Err(TargetError { target: directory.into(), problem: Problem::TooManyEntries });
+            return Err(fail(Problem::TooManyEntries));
         }
         for (name, kind) in entries {
             let path = join(directory, &name);
-            let place = self.places.iter().find(|(place, _)| place.path == path);
-            match kind {
+            let is_above = self.directories.contains(&path);
+            // What is going to be covered needs no binding.
+            let is_place = self.places.iter().any(|(place, _)| place.path == path);
+            let action = match kind {
+                EntryKind::Other => continue,
                 // A link that leads nowhere stood where a place is to be made.
-                EntryKind::Link if self.directories.contains(&path) || place.is_some() => {}
-                EntryKind::Link => self.actions.push(Action::Link(path)),
-                EntryKind::Directory if self.directories.contains(&path) => {
-                    let mode = self.tree.mode(&path).map_err(fail)?;
+                EntryKind::Link if is_above || is_place => continue,
+                EntryKind::Link => Action::Link(path),
+                EntryKind::Directory if is_above => {
+                    let mode = self.tree.mode(&path);
+                    let mode = mode.map_err(|errno| fail(Problem::Errno(errno)))?;
                     self.actions.push(Action::Directory(path.clone(), mode & 0o7777));
                     self.copy(&path)?;
+                    continue;
                 }
-                // What is going to be covered needs no binding.
-                EntryKind::Directory if place.is_some() => {
-                    self.actions.push(Action::Directory(path, 0o755))
-                }
-                EntryKind::File if place.is_some() => self.actions.push(Action::File(path)),
-                EntryKind::Directory => self.actions.push(Action::Bind(path, Kind::Directory)),
-                EntryKind::File => self.actions.push(Action::Bind(path, Kind::File)),
-                EntryKind::Other => {}
-            }
+                EntryKind::Directory if is_place => Action::Directory(path, 0o755),
+                EntryKind::Directory => Action::Bind(path, Kind::Directory),
+                EntryKind::File if is_place => Action::File(path),
+                EntryKind::File => Action::Bind(path, Kind::File),
+            };
+            self.actions.push(action);
         }
         Ok(())
     }
 
+    /// Makes what is not there yet.
     fn make(&mut self, path: &str, kind: Kind) -> Result<(), TargetError> {
         let there = self.actions.iter().any(|action| match action {
             Action::Directory(other, _) | Action::File(other) => other == path,
@@ -179,10 +170,8 @@ impl Planner<'_> {
             // Another place lies below this one, which made it a directory.
             (true, Kind::Directory) => {}
             (true, Kind::File) => {
-                return Err(TargetError {
-                    target: path.into(),
-                    problem: Problem::WrongKind(Kind::File),
-                });
+                let problem = Problem::WrongKind(Kind::File);
+                return Err(TargetError { target: path.into(), problem });
             }
         }
         Ok(())
@@ -208,29 +197,25 @@ pub fn build(root: &Fd, image: &Fd, actions: &[Action]) -> Result<(), Error> {
 fn perform(root: &Fd, image: &Fd, action: &Action) -> Result<(), Errno> {
     match action {
         Action::Directory(path, mode) => sys::make_directory(Some(root), &relative(path)?, *mode),
-        Action::File(path) => make_file(root, path),
+        Action::File(path) => {
+            let flags = libc::O_WRONLY | libc::O_CREAT | libc::O_EXCL;
+            sys::open(Some(root), &relative(path)?, flags, 0o644, PLAIN).map(drop)
+        }
         Action::Link(path) => {
             let path = relative(path)?;
-            let mut buffer = [0; 4096];
-            let length = sys::read_link(Some(image), &path, &mut buffer)?;
-            let target = buffer.get(..length).and_then(|bytes| CString::new(bytes).ok());
-            sys::make_link(&target.ok_or(Errno(libc::EILSEQ))?, root, &path)
+            sys::make_link(&c_path(sys::read_link(Some(image), &path)?)?, root, &path)
         }
         Action::Bind(path, kind) => {
-            match kind {
-                Kind::Directory => sys::make_directory(Some(root), &relative(path)?, 0o755)?,
-                Kind::File => make_file(root, path)?,
-            }
+            let point = match kind {
+                Kind::Directory => Action::Directory(path.clone(), 0o755),
+                Kind::File => Action::File(path.clone()),
+            };
+            perform(root, image, &point)?;
             let path = relative(path)?;
             let tree = sys::clone_tree(Some(image), &path, libc::AT_SYMLINK_NOFOLLOW)?;
             sys::move_mount(&tree, &sys::open(Some(root), &path, libc::O_PATH, 0, PLAIN)?)
         }
     }
-}
-
-fn make_file(root: &Fd, path: &str) -> Result<(), Errno> {
-    let flags = libc::O_WRONLY | libc::O_CREAT | libc::O_EXCL;
-    sys::open(Some(root), &relative(path)?, flags, 0o644, PLAIN).map(drop)
 }
 
 impl Tree for Fd {
@@ -313,24 +298,22 @@ impl TargetError {
 impl fmt::Display for TargetError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "cannot mount on {} in the image: ", Shown(self.target.as_bytes()))?;
-        match &self.problem {
-            Problem::Errno(errno) => errno.fmt(f),
-            Problem::WrongKind(Kind::Directory) => {
-                f.write_str("it is a directory there and the source is a file")
-            }
-            Problem::WrongKind(Kind::File) => {
-                f.write_str("it is a file there and the source is a directory")
-            }
-            Problem::Forbidden(reason) => f.write_str(&reason.to_string()),
+        f.write_str(match &self.problem {
+            Problem::Errno(errno) => return errno.fmt(f),
+            Problem::Forbidden(reason) => return reason.fmt(f),
             Problem::Redirected(path) => {
-                write!(f, "it is a link to {} there", Shown(path.as_bytes()))
+                return write!(f, "it is a link to {} there", Shown(path.as_bytes()));
             }
-            Problem::WithinMount => f.write_str("it lies within another mount"),
-            Problem::HidesMount => f.write_str("it would hide a mount below it"),
             Problem::TooManyEntries => {
-                write!(f, "a directory above has more than {ENTRY_LIMIT} entries")
+                return write!(f, "a directory above has more than {ENTRY_LIMIT} entries");
             }
-        }
+            Problem::WrongKind(Kind::Directory) => {
+                "it is a directory there and the source is a file"
+            }
+            Problem::WrongKind(Kind::File) => "it is a file there and the source is a directory",
+            Problem::WithinMount => "it lies within another mount",
+            Problem::HidesMount => "it would hide a mount below it",
+        })
     }
 }
 

@@ -195,9 +195,13 @@ pub fn read_directory(fd: &Fd, buffer: &mut [u8]) -> Result<usize, Errno> {
     unsafe { call(libc::SYS_getdents64, [fd.0 as usize, out, buffer.len(), 0, 0, 0]) }
 }
 
-/// readlinkat(2) into `buffer`.
-pub fn read_link(dir: Option<&Fd>, path: &CStr, buffer: &mut [u8]) -> Result<usize, Errno> {
-    at(libc::SYS_readlinkat, dir, path, buffer.as_mut_ptr() as usize, buffer.len())
+/// readlinkat(2).
+pub fn read_link(dir: Option<&Fd>, path: &CStr) -> Result<Vec<u8>, Errno> {
+    let mut buffer = alloc::vec![0; 4096];
+    let out = buffer.as_mut_ptr() as usize;
+    let length = at(libc::SYS_readlinkat, dir, path, out, buffer.len())?;
+    buffer.truncate(length);
+    Ok(buffer)
 }
 
 /// mkdirat(2).

@@ -3,8 +3,7 @@
 //! Knows nothing of keys. Never fails: a line without separator is handed on for the caller to judge.
 
 use alloc::string::String;
-use core::iter::{Enumerate, Peekable};
-use core::str::Lines;
+use alloc::vec::Vec;
 
 /// One logical line.
 #[derive(Debug, PartialEq, Eq)]
@@ -15,59 +14,26 @@ pub(crate) enum Logical<'a> {
     Stray { line: usize, text: &'a str },
 }
 
-/// Iterates over the logical lines of `text`, split at the first `separator` (`=`; `:` in Shifter's metadata).
-pub(crate) fn logical_lines(text: &str, separator: char) -> LogicalLines<'_> {
-    LogicalLines { lines: text.lines().enumerate().peekable(), separator }
-}
-
-pub(crate) struct LogicalLines<'a> {
-    lines: Peekable<Enumerate<Lines<'a>>>,
-    separator: char,
-}
-
-impl<'a> Iterator for LogicalLines<'a> {
-    type Item = Logical<'a>;
-
-    fn next(&mut self) -> Option<Logical<'a>> {
-        loop {
-            let (index, text) = self.lines.next()?;
-            // Only a `#` in the very first column makes a comment: ` # x=1` is the (unknown) key `# x`.
-            if text.starts_with('#') || trim(text).is_empty() {
-                continue;
-            }
-            let line = index + 1;
-            return Some(match text.split_once(self.separator) {
-                None => Logical::Stray { line, text: trim(text) },
-                Some((key, value)) => {
-                    Logical::Setting { line, key: trim(key), value: self.continued(trim(value)) }
-                }
-            });
+/// Splits `text` into logical lines, each at its first `separator` (`=`; `:` in Shifter's metadata).
+pub(crate) fn logical_lines(text: &str, separator: char) -> impl Iterator<Item = Logical<'_>> {
+    // Only a `#` in the very first column makes a comment, within a continuation too: ` # x=1` is the key `# x`.
+    let mut lines = text.lines().zip(1..).filter(|(text, _)| !text.starts_with('#'));
+    core::iter::from_fn(move || {
+        let (text, line) = lines.find(|(text, _)| !trim(text).is_empty())?;
+        let Some((key, value)) = text.split_once(separator) else {
+            return Some(Logical::Stray { line, text: trim(text) });
+        };
+        // What follows a trailing backslash is joined with one space; a blank line ends it.
+        let mut parts = Vec::new();
+        let mut part = trim(value);
+        while let Some(open) = part.strip_suffix('\\') {
+            parts.push(trim(open));
+            part = lines.next().map_or("", |(text, _)| trim(text));
         }
-    }
-}
-
-impl LogicalLines<'_> {
-    /// Joins what follows a trailing backslash with one space; a blank line ends it, a comment does not.
-    fn continued(&mut self, first: &str) -> String {
-        let mut value = String::new();
-        let mut part = first;
-        loop {
-            let open = part.strip_suffix('\\');
-            let text = open.map_or(part, trim);
-            if !value.is_empty() && !text.is_empty() {
-                value.push(' ');
-            }
-            value.push_str(text);
-            if open.is_none() {
-                return value;
-            }
-            while self.lines.next_if(|(_, line)| line.starts_with('#')).is_some() {}
-            match self.lines.next() {
-                Some((_, line)) if !trim(line).is_empty() => part = trim(line),
-                _ => return value,
-            }
-        }
-    }
+        parts.push(part);
+        parts.retain(|part| !part.is_empty());
+        Some(Logical::Setting { line, key: trim(key), value: parts.join(" ") })
+    })
 }
 
 /// Trims what C's `isspace` calls space, so that CRLF files are fine.
@@ -78,7 +44,6 @@ pub(crate) fn trim(text: &str) -> &str {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use alloc::vec::Vec;
 
     fn settings(text: &str, separator: char) -> Vec<(usize, &str, String)> {
         logical_lines(text, separator)

@@ -22,19 +22,16 @@ impl Digest {
     }
 
     /// Parses 64 lower-case hexadecimal digits without the algorithm in front.
-    pub fn from_hex(hex: &str) -> Result<Self, DigestError> {
-        let digits = hex.as_bytes();
-        if digits.len() != 64 {
-            return Err(DigestError::Length(digits.len()));
-        }
+    pub fn from_digits(digits: &[u8]) -> Option<Self> {
         let mut bytes = [0; 32];
-        for (byte, pair) in bytes.iter_mut().zip(digits.chunks_exact(2)) {
-            *byte = match pair {
-                [high, low] => nibble(*high)? << 4 | nibble(*low)?,
-                _ => return Err(DigestError::Length(digits.len())),
-            };
+        let (pairs, []) = digits.as_chunks() else { return None };
+        if pairs.len() != bytes.len() {
+            return None;
         }
-        Ok(Self(bytes))
+        for (byte, [high, low]) in bytes.iter_mut().zip(pairs) {
+            *byte = nibble(*high)? << 4 | nibble(*low)?;
+        }
+        Some(Self(bytes))
     }
 
     /// The 64 hexadecimal digits alone, as Shifter writes image ids and as files are named.
@@ -43,11 +40,11 @@ impl Digest {
     }
 }
 
-fn nibble(digit: u8) -> Result<u8, DigestError> {
+fn nibble(digit: u8) -> Option<u8> {
     match digit {
-        b'0'..=b'9' => Ok(digit - b'0'),
-        b'a'..=b'f' => Ok(digit - b'a' + 10),
-        _ => Err(DigestError::Digit),
+        b'0'..=b'9' => Some(digit - b'0'),
+        b'a'..=b'f' => Some(digit - b'a' + 10),
+        _ => None,
     }
 }
 
@@ -78,29 +75,3 @@ impl fmt::Debug for Digest {
         fmt::Display::fmt(self, f)
     }
 }
-
-/// Why a text is not a digest.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum DigestError {
-    /// There is no `:` between algorithm and digits.
-    NoAlgorithm,
-    /// The algorithm is not `sha256`.
-    Algorithm,
-    /// There are not exactly 64 digits but this many bytes.
-    Length(usize),
-    /// A character is not a lower-case hexadecimal digit.
-    Digit,
-}
-
-impl fmt::Display for DigestError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::NoAlgorithm => f.write_str("a digest starts with `sha256:`"),
-            Self::Algorithm => f.write_str("only sha256 digests are accepted"),
-            Self::Length(found) => write!(f, "a sha256 digest has 64 digits, not {found}"),
-            Self::Digit => f.write_str("a digest has lower-case hexadecimal digits only"),
-        }
-    }
-}
-
-impl core::error::Error for DigestError {}

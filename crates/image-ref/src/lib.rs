@@ -24,7 +24,7 @@ mod text;
 #[cfg(feature = "unprivileged")]
 mod write;
 
-pub use digest::{Digest, DigestError};
+pub use digest::Digest;
 pub use published::{image_file, sidecar_file};
 pub use sidecar::{Access, SIDECAR_LIMIT, Sidecar, SidecarError};
 
@@ -34,3 +34,5 @@ pub use links::{NAMES_DIRECTORY, meta_file, name_link};
 pub use platform::{Platform, PlatformError};
 #[cfg(feature = "unprivileged")]
 pub use reference::{ImageRef, Kind, REFERENCE_LIMIT, RefError, Version};
+#[cfg(feature = "unprivileged")]
+pub use text::DigestError;

@@ -1,7 +1,21 @@
 //! Digests as text, `sha256:` in front: how documents, people and programs other than the set-user-id one write them.
 
-use crate::{Digest, DigestError};
+use crate::Digest;
+use core::fmt;
 use core::str::FromStr;
+
+impl Digest {
+    /// Parses 64 lower-case hexadecimal digits without the algorithm in front.
+    ///
+    /// # Errors
+    /// What is wrong with them.
+    pub fn from_hex(hex: &str) -> Result<Self, DigestError> {
+        Self::from_digits(hex.as_bytes()).ok_or(match hex.len() {
+            64 => DigestError::Digit,
+            length => DigestError::Length(length),
+        })
+    }
+}
 
 impl FromStr for Digest {
     type Err = DigestError;
@@ -14,6 +28,32 @@ impl FromStr for Digest {
         }
     }
 }
+
+/// Why a text is not a digest.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum DigestError {
+    /// There is no `:` between algorithm and digits.
+    NoAlgorithm,
+    /// The algorithm is not `sha256`.
+    Algorithm,
+    /// There are not exactly 64 digits but this many bytes.
+    Length(usize),
+    /// A character is not a lower-case hexadecimal digit.
+    Digit,
+}
+
+impl fmt::Display for DigestError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::NoAlgorithm => f.write_str("a digest starts with `sha256:`"),
+            Self::Algorithm => f.write_str("only sha256 digests are accepted"),
+            Self::Length(found) => write!(f, "a sha256 digest has 64 digits, not {found}"),
+            Self::Digit => f.write_str("a digest has lower-case hexadecimal digits only"),
+        }
+    }
+}
+
+impl core::error::Error for DigestError {}
 
 #[cfg(feature = "serde")]
 mod serde_impl {

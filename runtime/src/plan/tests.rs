@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::request::{Request, parse};
-use alloc::format;
+use alloc::vec;
 
 fn run(words: &[&str]) -> Run {
     let digest = format!("--digest={}", "ab".repeat(32));
@@ -14,7 +14,7 @@ fn run(words: &[&str]) -> Run {
     }
 }
 
-fn planned(conf: &str, words: &[&str]) -> Result<Vec<Step>, PlanError> {
+fn planned(conf: &str, words: &[&str]) -> Result<Plan, PlanError> {
     let conf = udiroot_conf::parse(format!("imagePath=/images\n{conf}\n")).unwrap();
     plan(&Caller { uid: 1000, gid: 100, groups: vec![100] }, &conf, &run(words))
 }
@@ -51,34 +51,25 @@ fn the_plan_follows_the_design_step_by_step() {
 
 #[test]
 fn a_volume_on_tmp_replaces_the_hosts() {
-    let steps = planned("imageOwner=990", &["--volume=/fast:/tmp"]).unwrap();
-    let on_tmp = |step: &&Step| match step {
-        Step::OpenSite(bind) | Step::OpenVolume(bind) => bind.target == "/tmp",
-        _ => false,
-    };
-    assert_eq!(steps.iter().filter(on_tmp).count(), 1);
+    let plan = planned("imageOwner=990", &["--volume=/fast:/tmp"]).unwrap();
+    let on_tmp = |bind: &&Bind| bind.target == "/tmp";
+    assert_eq!(plan.site.iter().chain(&plan.volumes).filter(on_tmp).count(), 1);
 }
 
 #[test]
 fn what_lies_within_another_volume_of_the_sites_is_mounted_after_it() {
     let conf =
         "imageOwner=9\nsiteFs=/x:/a/b/c;/x:/b\nmodule_m_siteFs=/x:/a;/x:/a/b\ndefaultModules=m";
-    let steps = planned(conf, &[]).unwrap();
-    let targets: Vec<&str> = steps
-        .iter()
-        .filter_map(|step| match step {
-            Step::OpenSite(bind) if bind.rule == Rule::Site => Some(&*bind.target),
-            _ => None,
-        })
-        .collect();
+    let plan = planned(conf, &[]).unwrap();
+    let of_site = plan.site.iter().filter(|bind| bind.rule == Rule::Site);
+    let targets: Vec<&str> = of_site.map(|bind| &*bind.target).collect();
     assert_eq!(targets, ["/b", "/a", "/a/b", "/a/b/c"]);
 }
 
 #[test]
 fn modules_by_default_bring_their_volumes() {
-    let steps = planned("imageOwner=990\nmodule_m_siteFs=/m:/m\ndefaultModules=m", &[]).unwrap();
-    let brought = |step: &Step| matches!(step, Step::OpenSite(bind) if bind.source == "/m");
-    assert!(steps.iter().any(brought));
+    let plan = planned("imageOwner=990\nmodule_m_siteFs=/m:/m\ndefaultModules=m", &[]).unwrap();
+    assert!(plan.site.iter().any(|bind| bind.source == "/m"));
 }
 
 #[test]
@@ -93,10 +84,9 @@ fn what_cannot_be_done_is_refused_before_anything_is_touched() {
 
 #[test]
 fn every_bind_of_a_user_or_site_is_without_set_ids_and_devices() {
-    for step in planned("imageOwner=9\nsiteFs=/a;/b:/c:ro", &["--volume=/d:/e"]).unwrap() {
-        if let Step::OpenSite(bind) | Step::OpenVolume(bind) = step {
-            assert!(bind.attributes & NO_SUID != 0, "{bind}");
-            assert!(bind.attributes & NO_DEV != 0 || bind.target == "/dev", "{bind}");
-        }
+    let plan = planned("imageOwner=9\nsiteFs=/a;/b:/c:ro", &["--volume=/d:/e"]).unwrap();
+    for bind in plan.site.iter().chain(&plan.volumes) {
+        assert!(bind.attributes & NO_SUID != 0, "{bind}");
+        assert!(bind.attributes & NO_DEV != 0 || bind.target == "/dev", "{bind}");
     }
 }

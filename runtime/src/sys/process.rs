@@ -2,6 +2,7 @@
 #![allow(unsafe_code)]
 
 use super::{Errno, Fd, call, open, plain};
+use alloc::ffi::CString;
 use alloc::vec::Vec;
 use core::ffi::{CStr, c_char, c_long};
 use core::{mem, ptr};
@@ -202,8 +203,8 @@ pub fn send_descriptor(to: i32, fd: &Fd) -> Result<(), Errno> {
 }
 
 /// execve(2); returns only to say why not.
-pub fn execute(path: &CStr, arguments: &[&CStr], environment: &[&CStr]) -> Errno {
-    let array = |strings: &[&CStr]| -> Vec<*const c_char> {
+pub fn execute(path: &CStr, arguments: &[CString], environment: &[CString]) -> Errno {
+    let array = |strings: &[CString]| -> Vec<*const c_char> {
         strings.iter().map(|text| text.as_ptr()).chain([ptr::null()]).collect()
     };
     let (arguments, environment) = (array(arguments), array(environment));
