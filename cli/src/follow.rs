@@ -88,9 +88,33 @@ pub fn pull(
     request: &PullRequest,
     progress: &mut Progress,
 ) -> Result<Pulled, PullError> {
-    let pulled = stay_with(client, reference, request, progress);
+    let pulled = stay_with(client, reference, request, progress, Until::Made);
     progress.finish();
     pulled
+}
+
+/// Has `reference` pulled, and stays only until its digest is known: a second, however large the image is.
+///
+/// # Errors
+/// As [`pull`], for what goes wrong until then.
+pub fn begin(
+    client: &Client,
+    reference: &ImageRef,
+    progress: &mut Progress,
+) -> Result<Digest, PullError> {
+    let request = PullRequest::default();
+    let begun = stay_with(client, reference, &request, progress, Until::Resolved);
+    progress.finish();
+    begun.map(|pulled| pulled.digest)
+}
+
+/// How long to stay with a pull.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Until {
+    /// Until its digest is known.
+    Resolved,
+    /// To its end.
+    Made,
 }
 
 fn stay_with(
@@ -98,6 +122,7 @@ fn stay_with(
     reference: &ImageRef,
     request: &PullRequest,
     progress: &mut Progress,
+    until: Until,
 ) -> Result<Pulled, PullError> {
     let what = format!("pull {reference}");
     let started = Instant::now();
@@ -122,8 +147,11 @@ fn stay_with(
                     was_there = false;
                     if let Some(event) = &record.progress {
                         progress.show(event);
+                        if let Some(resolved) = resolved(event, until) {
+                            return Some(Ok(resolved));
+                        }
                     }
-                    follow_events(client, reference, progress)
+                    follow_events(client, reference, progress, until)
                 })
             }
             // The first request decides whether there is a gateway at all.
@@ -240,16 +268,27 @@ fn follow_events(
     client: &Client,
     reference: &ImageRef,
     progress: &mut Progress,
+    until: Until,
 ) -> Option<Result<Finished, PullError>> {
     let events = client.events(reference).ok()?;
     for event in events {
         let event = event.ok()?;
         progress.show(&event);
+        if let Some(resolved) = resolved(&event, until) {
+            return Some(Ok(resolved));
+        }
         if let Some(end) = end_of_event(event) {
             return Some(end);
         }
     }
     None
+}
+
+/// What is known of an image that is being made, where that is enough.
+fn resolved(event: &PullEvent, until: Until) -> Option<Finished> {
+    let is_enough = until == Until::Resolved && event.status.is_running();
+    let digest = event.digest.filter(|_| is_enough)?;
+    Some(Finished { digest, size: None, reused: Reused::default() })
 }
 
 /// How a pull ended, where an event says that it has.

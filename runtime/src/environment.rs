@@ -50,6 +50,19 @@ pub fn command(run: &Run, image: &Sidecar) -> Option<Vec<Vec<u8>>> {
     Some(front.into_iter().chain(rest.iter().cloned()).collect())
 }
 
+/// Puts the image's shell in front, which runs the hooks and then becomes the command; nothing where there is no hook.
+pub fn behind_hooks(hooks: &[&str], command: Vec<Vec<u8>>) -> Vec<Vec<u8>> {
+    if hooks.is_empty() {
+        return command;
+    }
+    let front = ["/bin/sh", "-c", RUN_HOOKS, "gantry"].iter().chain(hooks).chain(&["--"]);
+    front.map(|word| word.as_bytes().to_vec()).chain(command).collect()
+}
+
+const RUN_HOOKS: &str = r#"while [ "$1" != -- ]; do
+/bin/sh "$1" || { echo "gantry: the module's hook $1 failed, the command was not run" >&2; exit 125; }
+shift; done; shift; exec "$@""#;
+
 /// Where the command may be: itself if it names a path, else below each directory of PATH.
 pub fn candidates(program: &[u8], environment: &[Vec<u8>]) -> Vec<Vec<u8>> {
     if program.is_empty() || program.contains(&b'/') {

@@ -42,6 +42,8 @@ pub struct Context<'a> {
     pub environment: &'a [&'a CStr],
     /// Changes to the environment, in order.
     pub rules: Vec<&'a EnvRules>,
+    /// The modules' hooks, in their order.
+    pub hooks: Vec<&'a str>,
     /// Where the caller was, on the host.
     pub working_directory: Result<Vec<u8>, Errno>,
 }
@@ -319,6 +321,7 @@ fn run_command(
     let caller: Vec<&[u8]> = context.environment.iter().map(|item| item.to_bytes()).collect();
     let environment = environment::compose(&caller, image, run, &context.rules);
     let command = environment::command(run, image).unwrap_or_default();
+    let command = environment::behind_hooks(&context.hooks, command);
     let program = command.first().cloned().unwrap_or_default();
     enter_workdir(context, image)?;
     sys::close_others_on_exec().map_err(cannot("close descriptors"))?;

@@ -84,9 +84,9 @@ fn run_command(
             .map(drop)
             .map_err(cannot("print the plan"));
     }
-    let rules = plan::environment_rules(&conf, run);
+    let (rules, hooks) = plan::rules_and_hooks(&conf, run);
     let context =
-        execute::Context { caller, run, inherited, environment, rules, working_directory };
+        execute::Context { caller, run, inherited, environment, rules, hooks, working_directory };
     match execute::all(&plan, &context)? {}
 }
 

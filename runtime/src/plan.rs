@@ -13,7 +13,7 @@ use alloc::vec::Vec;
 use core::fmt;
 use image_ref::image_file;
 use udiroot_conf::volume::Propagation;
-use udiroot_conf::{Conf, EnvRules, ModuleError, Volume};
+use udiroot_conf::{Conf, EnvRules, Module, ModuleError, Volume};
 
 /// All that a run does, apart from what is the same for every run: see [`describe`] for the order.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -68,6 +68,7 @@ pub fn plan(caller: &Caller, conf: &Conf, run: &Run) -> Result<Plan, PlanError> 
     let modules = conf.modules(run.modules.as_deref()).map_err(PlanError::Module)?;
     let of_site = conf.site_fs.iter().chain(modules.iter().flat_map(|module| &module.volumes));
     let mut of_site = bind_all(of_site, Rule::Site, conf)?;
+    of_site.extend(offered(conf, &modules));
     // What lies within another is mounted after it, whatever their order in the file.
     of_site.sort_by_key(|bind| bind.target.matches('/').count());
     let taken = |path| volumes.iter().chain(&of_site).any(|bind| bind.target == path);
@@ -80,6 +81,18 @@ pub fn plan(caller: &Caller, conf: &Conf, run: &Run) -> Result<Plan, PlanError> 
         wanted: Wanted { digest: run.digest, request: run.request.clone() },
         site,
         accounts: run.passwd.is_some() || !run.groups.is_empty(),
+    })
+}
+
+/// Directories that Shifter copies into every container: the site's own and the modules'.
+fn offered(conf: &Conf, modules: &[&Module]) -> impl Iterator<Item = Bind> {
+    let own = conf.opt_udi_image.clone().map(|source| (source, String::from("/opt/udiImage")));
+    let of_modules = modules.iter().filter_map(|module| {
+        Some((module.directory.clone()?, format!("/opt/udiImage/modules/{}", module.name)))
+    });
+    own.into_iter().chain(of_modules).map(|(source, target)| {
+        let attributes = NO_SUID | NO_DEV | READ_ONLY;
+        Bind { source, target, attributes, propagation: libc::MS_SLAVE, rule: Rule::Site }
     })
 }
 
@@ -208,10 +221,11 @@ impl fmt::Display for PlanError {
     }
 }
 
-/// The environment rules of a run that was planned: its modules', then the site's.
-pub fn environment_rules<'a>(conf: &'a Conf, run: &Run) -> Vec<&'a EnvRules> {
+/// The environment rules of a run that was planned, its modules' before the site's, and its modules' hooks.
+pub fn rules_and_hooks<'a>(conf: &'a Conf, run: &Run) -> (Vec<&'a EnvRules>, Vec<&'a str>) {
     let modules = conf.modules(run.modules.as_deref()).unwrap_or_default();
-    modules.into_iter().map(|module| &module.env).chain([&conf.site_env]).collect()
+    let rules = modules.iter().map(|module| &module.env).chain([&conf.site_env]).collect();
+    (rules, modules.iter().filter_map(|module| module.user_hook.as_deref()).collect())
 }
 
 #[cfg(test)]

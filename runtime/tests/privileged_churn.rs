@@ -2,23 +2,34 @@
 
 mod stage;
 
-use image_ref::{Access, image_file, sidecar_file};
+use image_ref::{Access, Digest, Sidecar, image_file, sidecar_file};
 use stage::*;
 use std::fs;
+use std::io::Read;
 use std::os::unix::fs::MetadataExt;
 use std::process::{Child, Stdio};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 #[test]
 fn r37_kills_at_random_moments_leave_nothing() {
     on_stage(|stage| {
         let before = mounts();
-        for round in 0..120u64 {
-            let mut child = quiet(stage, &["--volume=/srv/user:/made/here"], &["true"]);
-            std::thread::sleep(Duration::from_micros(round * 37 % 4000));
-            let _ = child.kill();
-            let _ = child.wait();
+        let start = || quiet(stage, &["--volume=/srv/user:/made/here"], &["true"]);
+        let undisturbed = |_| {
+            let begun = Instant::now();
+            assert!(start().wait().unwrap().success());
+            begun.elapsed()
+        };
+        let longest = (0..10).map(undisturbed).max().unwrap();
+        let mut killed = 0;
+        for _ in 0..1000 {
+            let random = u16::from_str_radix(&fresh_digest().hex().to_string()[..4], 16).unwrap();
+            let mut child = start();
+            std::thread::sleep(longest.mul_f64(f64::from(random) / f64::from(u16::MAX)));
+            child.kill().unwrap();
+            killed += usize::from(!child.wait().unwrap().success());
         }
+        assert!((200..1000).contains(&killed), "{killed} of 1000 were killed before their end");
         assert_eq!(mounts(), before);
         expect_no_loop_device(&stage.digest);
         assert_eq!(stage.run(&[], &["true"]).code, Some(0));
@@ -46,61 +57,76 @@ fn r38_a_termination_signal_during_setup_ends_it_and_leaves_nothing() {
 }
 
 #[test]
-fn r39_a_herd_of_one_image_shares_one_loop_device() {
+fn r39_a_herd_of_128_starts_of_one_image_shares_one_loop_device() {
     on_stage(|stage| {
-        let children: Vec<Child> = (0..64).map(|_| quiet(stage, &[], &["sleep", "2"])).collect();
-        wait_until("the herd to run", || loop_devices(&stage.digest).len() == 1);
-        let mut most = 0;
-        for mut child in children {
-            most = most.max(loop_devices(&stage.digest).len());
-            assert!(child.wait().unwrap().success());
-        }
-        assert_eq!(most, 1);
+        let mut herd: Vec<Child> = (0..128).map(|_| inside(&stage.digest)).collect();
+        herd.iter_mut().for_each(wait_until_inside);
+        assert_eq!(loop_devices(&stage.digest).len(), 1);
+        herd.into_iter().for_each(let_end);
     });
 }
 
 #[test]
-fn r40_a_churn_of_short_runs_fails_never() {
+fn r40_a_churn_of_1500_short_runs_by_six_at_a_time_fails_never() {
     on_stage(|stage| {
-        for _ in 0..50 {
-            let children: Vec<Child> = (0..6).map(|_| quiet(stage, &[], &["true"])).collect();
-            for child in children {
-                let output = child.wait_with_output().unwrap();
-                assert!(output.status.success(), "{output:?}");
+        std::thread::scope(|scope| {
+            for _ in 0..6 {
+                scope.spawn(|| {
+                    for _ in 0..250 {
+                        let ran = stage.run(&[], &["true"]);
+                        assert_eq!((ran.code, &*ran.err), (Some(0), ""), "{ran:?}");
+                    }
+                });
             }
-        }
+        });
     });
 }
 
 #[test]
-fn r41_many_different_images_start_at_once_and_their_devices_go() {
+fn r41_a_hundred_different_images_start_at_once_and_their_devices_go() {
     on_stage(|stage| {
-        let mut children = Vec::new();
-        let mut digests = Vec::new();
         let image = fs::read(stage.image()).unwrap();
-        for _ in 0..20 {
-            let digest = fresh_digest();
-            let mut sidecar = stage.describe(Access::Public);
-            sidecar.digest = digest;
-            file(format!("{IMAGES}/{}", image_file(&digest)), &image, OWNER, 0o444);
-            file(
-                format!("{IMAGES}/{}", sidecar_file(&digest)),
-                &sidecar.encode().unwrap(),
-                OWNER,
-                0o444,
-            );
-            let command = format!("--digest={}", digest.hex());
-            let mut child = as_user(USER);
-            child.args([SUID, "run", &command, "--", "sleep", "1"]).stderr(Stdio::piped());
-            children.push(child.spawn().unwrap());
-            digests.push(digest);
+        let digests: Vec<Digest> = (0..100).map(|_| fresh_digest()).collect();
+        for digest in &digests {
+            let sidecar = Sidecar { digest: *digest, ..stage.describe(Access::Public) };
+            let sidecar = sidecar.encode().unwrap();
+            file(format!("{IMAGES}/{}", image_file(digest)), &image, OWNER, 0o444);
+            file(format!("{IMAGES}/{}", sidecar_file(digest)), &sidecar, OWNER, 0o444);
         }
-        for child in children {
-            let output = child.wait_with_output().unwrap();
-            assert!(output.status.success(), "{output:?}");
+        let mut all: Vec<Child> = digests.iter().map(inside).collect();
+        all.iter_mut().for_each(wait_until_inside);
+        for digest in &digests {
+            assert_eq!(loop_devices(digest).len(), 1, "{digest}");
         }
+        all.into_iter().for_each(let_end);
         digests.iter().for_each(expect_no_loop_device);
     });
+}
+
+/// Starts a command in an image that stays inside until it is let go.
+fn inside(digest: &Digest) -> Child {
+    let mut command = as_user(USER);
+    command.args([SUID, "run", &format!("--digest={}", digest.hex()), "--"]);
+    command.args(["sh", "-c", "echo inside; exec cat"]);
+    command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    command.spawn().expect("setpriv starts")
+}
+
+fn wait_until_inside(child: &mut Child) {
+    let mut said = [0; 7];
+    let read = child.stdout.as_mut().expect("it is piped").read_exact(&mut said);
+    if read.is_err() || said != *b"inside\n" {
+        let mut why = String::new();
+        let stderr = child.stderr.as_mut().expect("it is piped");
+        stderr.read_to_string(&mut why).expect("it is text");
+        panic!("it did not start: {why}");
+    }
+}
+
+fn let_end(child: Child) {
+    // Closes its standard input first.
+    let output = child.wait_with_output().expect("it ends");
+    assert!(output.status.success(), "{output:?}");
 }
 
 #[test]

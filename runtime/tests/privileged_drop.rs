@@ -89,7 +89,7 @@ fn r06_a_device_node_in_an_image_cannot_be_opened() {
 #[test]
 fn r21_no_descriptor_but_the_kept_ones_reaches_the_command() {
     on_stage(|stage| {
-        let opening = "for n in $(seq 3 9); do eval \"exec $n</srv/user\"; done; exec \"$@\"";
+        let opening = "for n in $(seq 3 200); do eval \"exec $n</srv/user\"; done; exec \"$@\"";
         let wrapper = ["bash", "-c", opening, "-"];
         let list = |options: &[&str]| {
             let ran =
@@ -99,8 +99,8 @@ fn r21_no_descriptor_but_the_kept_ones_reaches_the_command() {
         };
         // `ls` itself opens one more: the directory that it lists.
         assert_eq!(list(&[]), "0 1 2 3 ");
-        assert_eq!(list(&["--keep-fd=5", "--keep-fd=9"]), "0 1 2 3 5 9 ");
-        stage.expect_refusal(&["--keep-fd=77"], "descriptor 77 is to be kept but is not open");
+        assert_eq!(list(&["--keep-fd=5", "--keep-fd=199"]), "0 1 199 2 3 5 ");
+        stage.expect_refusal(&["--keep-fd=277"], "descriptor 277 is to be kept but is not open");
     });
 }
 

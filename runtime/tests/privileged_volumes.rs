@@ -300,6 +300,47 @@ fn site_volumes_come_first_and_users_cover_none_of_them() {
 }
 
 #[test]
+fn what_shifter_copies_for_the_site_and_its_modules_is_there() {
+    on_stage(|stage| {
+        for (path, text) in [("/srv/opt/site", &b"site"[..]), ("/srv/mpich/lib", b"mpich")] {
+            directory(path.rsplit_once('/').unwrap().0, 0, 0o755);
+            file(path, text, 0, 0o644);
+        }
+        stage.configure("optUdiImage=/srv/opt");
+        assert_eq!(stage.shell(&[], "cat /opt/udiImage/site"), "site");
+        assert_ne!(stage.run(&[], &["sh", "-c", "echo x >/opt/udiImage/site"]).code, Some(0));
+        stage.configure("module_mpich_copyPath=/srv/mpich\nmodule_other_siteEnv=A=1");
+        let shown = "cat /opt/udiImage/modules/mpich/lib 2>/dev/null";
+        assert_eq!(stage.shell(&["--module=mpich,other"], shown), "mpich");
+        assert_ne!(stage.run(&[], &["sh", "-c", shown]).code, Some(0));
+        stage.configure("module_mpich_copyPath=mpich");
+        stage.expect_refusal(&[], "`copyPath` wants an absolute path");
+    });
+}
+
+#[test]
+fn hooks_of_modules_run_as_the_caller_inside_before_the_command() {
+    on_stage(|stage| {
+        directory("/srv/hooks", 0, 0o755);
+        file("/srv/hooks/good", b"echo hook $(id -u) $(cat /etc/mark)\n", 0, 0o644);
+        file("/srv/hooks/bad", b"echo not this library\nexit 3\n", 0, 0o644);
+        stage.configure(
+            "siteFs=/srv/hooks:/hooks;/srv/hooks/good:/etc/mark\n\
+             module_a_userhook=/hooks/good\nmodule_b_userhook=/hooks/bad\n",
+        );
+        let good =
+            stage.run(&["--module=a"], &["sh", "-c", "echo command \"$1\"; exit 7", "x", "a b"]);
+        assert!(good.out.starts_with(&format!("hook {USER} ")), "{good:?}");
+        assert!(good.out.ends_with("\ncommand a b\n"), "{good:?}");
+        assert_eq!(good.code, Some(7));
+        let bad = stage.run(&["--module=a,b"], &["echo", "command"]);
+        assert_eq!((bad.code, bad.out.contains("command")), (Some(125), false), "{bad:?}");
+        assert!(bad.err.contains("hook /hooks/bad failed"), "{bad:?}");
+        assert_eq!(stage.run(&["--module=a"], &["nosuch"]).code, Some(127));
+    });
+}
+
+#[test]
 fn tmp_is_the_hosts_unless_a_volume_takes_its_place() {
     on_stage(|stage| {
         let name = format!("gantry-test-{}", stage.digest.hex());

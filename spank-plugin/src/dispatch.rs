@@ -18,6 +18,8 @@ use std::sync::{LazyLock, Mutex, MutexGuard, PoisonError};
 struct State {
     config: Result<Config, ConfigError>,
     options: Options,
+    /// In a client: the image of the first component that it submits.
+    first: Option<Image>,
     plan: Option<Plan>,
     /// The first thing that went wrong in slurmstepd.
     failure: Option<String>,
@@ -76,7 +78,11 @@ pub(crate) fn post_options(spank: &mut Handle<'_>) -> c_int {
     match spank::context() {
         context @ (Context::Srun | Context::Allocator) => {
             let done = guarded(|| {
-                let State { config, options, .. } = &*state();
+                let mut state = state();
+                let State { config, options, first, .. } = &mut *state;
+                // Called once for each component of a heterogeneous job.
+                let first = first.get_or_insert_with(|| options.image.clone());
+                submit::check_component(first, &options.image).map_err(|error| chain(&error))?;
                 submit::submit(spank, context, config, options).map_err(|error| chain(&error))
             });
             done.map_or_else(
@@ -176,7 +182,13 @@ fn chain(error: &dyn Error) -> String {
 impl State {
     /// Before the first callback.
     fn new() -> Self {
-        Self { config: config::parse(&[]), options: Options::new(), plan: None, failure: None }
+        Self {
+            config: config::parse(&[]),
+            options: Options::new(),
+            first: None,
+            plan: None,
+            failure: None,
+        }
     }
 }
 

@@ -14,6 +14,8 @@ use udiroot_conf::volume::{self, Origin, Volume, VolumeError};
 pub(crate) struct Options {
     /// `--image`.
     pub(crate) image: Image,
+    /// `--image-wait`: whether submission waits until the image is made.
+    pub(crate) wait: bool,
     /// What the inside is like.
     pub(crate) inside: Inside,
 }
@@ -63,7 +65,7 @@ pub(crate) fn register(spank: &mut Handle<'_>, with_pyxis: bool) -> Result<(), S
 impl Options {
     /// Before any option was seen.
     pub(crate) fn new() -> Self {
-        Self { image: Image::Unsaid, inside: Inside::default() }
+        Self { image: Image::Unsaid, wait: true, inside: Inside::default() }
     }
 
     /// Takes the option `number` with its argument.
@@ -75,6 +77,7 @@ impl Options {
         match number {
             IMAGE => self.image = parse_image(text)?,
             VOLUME => inside.volumes = parse_volumes(text)?,
+            WAIT => self.wait = parse_wait(text)?,
             MODULE => inside.modules = Some(parse_modules(text)?),
             PYXIS_IMAGE => {
                 self.image = Request::parse(&pyxis::image(text)?).map(Image::Wanted)?;
@@ -122,6 +125,14 @@ fn parse_volumes(text: &str) -> Result<Vec<Volume>, OptionError> {
     Ok(volumes)
 }
 
+fn parse_wait(text: &str) -> Result<bool, OptionError> {
+    match text {
+        "yes" => Ok(true),
+        "no" => Ok(false),
+        _ => Err(OptionError::Wait(shortened(text))),
+    }
+}
+
 fn parse_modules(text: &str) -> Result<String, OptionError> {
     let is_fit = |byte: u8| byte.is_ascii_alphanumeric() || b"_-.,".contains(&byte);
     if !text.is_empty() && text.len() <= MODULES_LIMIT && text.bytes().all(is_fit) {
@@ -139,6 +150,7 @@ fn shortened(text: &str) -> String {
 const IMAGE: i32 = 1;
 const VOLUME: i32 = 2;
 const MODULE: i32 = 3;
+const WAIT: i32 = 4;
 const PYXIS_IMAGE: i32 = 11;
 const PYXIS_MOUNTS: i32 = 12;
 const PYXIS_WORKDIR: i32 = 13;
@@ -146,7 +158,7 @@ const PYXIS_ENV: i32 = 14;
 const PYXIS_WRITABLE: i32 = 15;
 const PYXIS_READONLY: i32 = 16;
 
-const OWN: [OptionText; 3] = [
+const OWN: [OptionText; 4] = [
     OptionText {
         name: c"image",
         argument: Some(c"REFERENCE|none"),
@@ -164,6 +176,12 @@ const OWN: [OptionText; 3] = [
         argument: Some(c"NAME[,...]|none"),
         usage: c"modules of the site for the inside of the image (Gantry)",
         number: MODULE,
+    },
+    OptionText {
+        name: c"image-wait",
+        argument: Some(c"yes|no"),
+        usage: c"no: submit while the image is still being pulled (Gantry)",
+        number: WAIT,
     },
 ];
 
@@ -228,6 +246,8 @@ pub(crate) enum OptionError {
     },
     /// Not a volume that a user can have.
     Volume(VolumeError),
+    /// Neither `yes` nor `no`.
+    Wait(String),
     /// Not a list of modules.
     Modules(String),
     /// What Pyxis would have had.
@@ -248,6 +268,9 @@ impl fmt::Display for OptionError {
                 f.write_str("\nhint: the form is [docker:][REGISTRY/]NAME[:TAG], or none")
             }
             Self::Volume(error) => write!(f, "--volume: {error}"),
+            Self::Wait(text) => {
+                write!(f, "--image-wait={}: neither yes nor no", text.escape_debug())
+            }
             Self::Modules(text) => {
                 write!(f, "--module={}: not a list of names, or none", text.escape_debug())
             }
@@ -332,6 +355,15 @@ mod tests {
     }
 
     #[test]
+    fn waiting_for_an_image_is_yes_or_no() {
+        let mut options = Options::new();
+        assert!(options.wait);
+        options.take(4, "no").unwrap();
+        assert!(!options.wait);
+        assert_eq!(options.take(4, "0"), Err(OptionError::Wait("0".into())));
+    }
+
+    #[test]
     fn pyxis_options_say_the_same_as_ours() {
         let mut options = Options::new();
         options.take(11, "quay.io#org/app:1").unwrap();
@@ -349,7 +381,7 @@ mod tests {
     }
 
     #[test]
-    fn a_volume_list_beyond_any_use_is_refused() {
+    fn p11_a_volume_list_beyond_any_use_is_refused() {
         let long = "/a:/b;".repeat(20_000);
         assert_eq!(Options::new().take(2, &long), Err(OptionError::VolumesTooLong(120_000)));
         let many = "/a:/b;".repeat(65);

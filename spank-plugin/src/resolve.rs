@@ -15,15 +15,28 @@ use std::path::PathBuf;
 use std::process::{Command, ExitStatus, Stdio};
 use std::{env, fmt};
 
+/// How long to wait for an image.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Wait {
+    /// Until it is there.
+    Yes,
+    /// Until its digest is known.
+    No,
+}
+
 /// Returns the digest that `request` means now, after the gateway pulled the image if it was not there.
 ///
 /// Waits as long as a pull takes. An interrupt from the terminal reaches imgctl as well, which ends the wait.
 ///
 /// # Errors
 /// See [`ResolveError`].
-pub(crate) fn resolve(config: &Config, request: &Request) -> Result<Digest, ResolveError> {
+pub(crate) fn resolve(
+    config: &Config,
+    request: &Request,
+    wait: Wait,
+) -> Result<Digest, ResolveError> {
     let program = || config.imgctl.clone();
-    let mut command = command(config, request);
+    let mut command = command(config, request, wait);
     let mut child =
         command.spawn().map_err(|error| ResolveError::Start { program: program(), error })?;
     let mut answer = Vec::new();
@@ -43,9 +56,13 @@ pub(crate) fn resolve(config: &Config, request: &Request) -> Result<Digest, Reso
     })
 }
 
-fn command(config: &Config, request: &Request) -> Command {
+fn command(config: &Config, request: &Request, wait: Wait) -> Command {
     let mut command = Command::new(&config.imgctl);
-    command.args(["resolve", "--pull", "--", &request.text]);
+    command.args(["resolve", "--pull"]);
+    if wait == Wait::No {
+        command.arg("--no-wait");
+    }
+    command.args(["--", &request.text]);
     command.env_clear().envs(env::vars_os().filter(|(name, _)| is_passed_on(name)));
     if let Some(conf) = &config.conf {
         command.env(OsStr::from_bytes(variables::CONF.to_bytes()), conf);
@@ -161,7 +178,7 @@ mod tests {
             conf: Some("/site/udiRoot.conf".into()),
             ..Config::default()
         };
-        let result = resolve(&config, &Request::parse("docker:a/b:1").unwrap());
+        let result = resolve(&config, &Request::parse("docker:a/b:1").unwrap(), Wait::Yes);
         (imgctl, result)
     }
 
@@ -208,7 +225,8 @@ mod tests {
         let text = killed.unwrap_err().to_string();
         assert_eq!(text, "nothing was submitted: signal 2 ended the wait for docker:a/b:1");
         let config = Config { imgctl: "/nonexistent/imgctl".into(), ..Config::default() };
-        let missing = resolve(&config, &Request::parse("docker:a").unwrap()).unwrap_err();
+        let missing =
+            resolve(&config, &Request::parse("docker:a").unwrap(), Wait::Yes).unwrap_err();
         assert_eq!(missing.to_string(), "--image: cannot start `/nonexistent/imgctl`");
     }
 }

@@ -5,9 +5,9 @@
 use crate::config::{Config, ConfigError, Enter};
 use crate::guard::{self, Armed};
 use crate::options::{Image, Inside, Options, Request};
-use crate::resolve::{self, ResolveError};
+use crate::resolve::{self, ResolveError, Wait};
 use crate::spank::{self, Context, Handle, SpankError};
-use crate::variables;
+use crate::variables::{self, Found};
 use std::{env, fmt};
 
 /// Resolves the image, where one was asked for, and writes it into the job's environment.
@@ -41,9 +41,27 @@ pub(crate) fn submit(
     }
     let digest = match known_to_job(context, request) {
         Some(digest) => digest,
-        None => resolve::resolve(config, request).map_err(SubmitError::Resolve)?,
+        None if !options.wait => {
+            let digest =
+                resolve::resolve(config, request, Wait::No).map_err(SubmitError::Resolve)?;
+            let found = Found::Awaited(digest);
+            return variables::export(spank, request, &found, &options.inside)
+                .map_err(SubmitError::Export);
+        }
+        None => resolve::resolve(config, request, Wait::Yes).map_err(SubmitError::Resolve)?,
     };
-    variables::export(spank, request, &digest, &options.inside).map_err(SubmitError::Export)
+    variables::export(spank, request, &Found::There(digest), &options.inside)
+        .map_err(SubmitError::Export)
+}
+
+/// Holds the components of a heterogeneous job to one image.
+///
+/// Slurm hands the options of one component to the steps of all, so that some would run in another's image.
+///
+/// # Errors
+/// Where this component has another image than the first.
+pub(crate) fn check_component(first: &Image, image: &Image) -> Result<(), SubmitError> {
+    if first == image { Ok(()) } else { Err(SubmitError::Components) }
 }
 
 /// The digest that the job around this srun has for `request`: one job, one version of its image, no question to
@@ -93,6 +111,8 @@ pub(crate) enum SubmitError {
     Config(ConfigError),
     /// `--multi-prog`, in a Slurm in which its tasks cannot be entered.
     ManyPrograms,
+    /// Components of a heterogeneous job have different images.
+    Components,
     /// `--task-prolog`, whose place the guard takes.
     TaskProlog,
     /// The client could not begin anew.
@@ -113,6 +133,9 @@ impl fmt::Display for SubmitError {
             Self::ManyPrograms => f.write_str(
                 "--multi-prog with --image needs Slurm 23.11 or later\nhint: name `gantry` in front of the programs in the file and add --image=none",
             ),
+            Self::Components => f.write_str(
+                "a heterogeneous job has one image for all of its components\nhint: give it to the first one alone, and another to a step: srun --het-group=1 --image=REFERENCE",
+            ),
             Self::TaskProlog => f.write_str(
                 "--task-prolog with --image does not reach Gantry's guard against tasks on the host\nhint: export SLURM_TASK_PROLOG instead, which it runs behind itself",
             ),
@@ -130,7 +153,11 @@ impl std::error::Error for SubmitError {
             Self::Config(error) => Some(error),
             Self::Resolve(error) => error.source(),
             Self::Restart(error) => Some(error),
-            Self::Export(_) | Self::NoImage | Self::ManyPrograms | Self::TaskProlog => None,
+            Self::Export(_)
+            | Self::NoImage
+            | Self::ManyPrograms
+            | Self::Components
+            | Self::TaskProlog => None,
         }
     }
 }

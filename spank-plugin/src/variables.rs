@@ -13,6 +13,8 @@ use udiroot_conf::volume;
 pub(crate) const IMAGE: &CStr = c"GANTRY_IMAGE";
 /// What the user wrote for it.
 pub(crate) const REQUEST: &CStr = c"GANTRY_IMAGE_REQUEST";
+/// The digest of an image that may still be in the making: each task waits for it.
+pub(crate) const AWAITED: &CStr = c"GANTRY_IMAGE_AWAITED";
 /// The volumes, canonical.
 pub(crate) const VOLUME: &CStr = c"GANTRY_VOLUME";
 /// The selection of modules.
@@ -28,6 +30,15 @@ pub(crate) const CONF: &CStr = c"GANTRY_CONF";
 /// Set by the runtime in every image: the front end takes it as part of the proof that it is inside one.
 pub(crate) const INSIDE: &CStr = c"GANTRY_RUNTIME";
 
+/// An image that a job is submitted with.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Found {
+    /// It was there at submission.
+    There(Digest),
+    /// It is being made.
+    Awaited(Digest),
+}
+
 /// Puts what was resolved into the environment of the job or step that a client is about to submit, under our
 /// names and under those that Shifter's plugin sets.
 ///
@@ -36,10 +47,16 @@ pub(crate) const INSIDE: &CStr = c"GANTRY_RUNTIME";
 pub(crate) fn export(
     spank: &mut Handle<'_>,
     request: &Request,
-    digest: &Digest,
+    found: &Found,
     inside: &Inside,
 ) -> Result<(), SpankError> {
-    set(spank, IMAGE, &digest.to_string())?;
+    let (name, other, digest) = match found {
+        Found::There(digest) => (IMAGE, AWAITED, digest),
+        Found::Awaited(digest) => (AWAITED, IMAGE, digest),
+    };
+    set(spank, name, &digest.to_string())?;
+    spank::unset_variable(other);
+    spank::unset_variable(&of_job(other));
     set(spank, REQUEST, &request.text)?;
     set(spank, c"SHIFTER_IMAGE", &digest.hex().to_string())?;
     set(spank, c"SHIFTER_IMAGETYPE", "id")?;
@@ -136,7 +153,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_digest_is_unknown() {
+    fn p02_what_is_no_digest_is_unknown() {
         for bad in ["", "a", "sha256:", "sha256:../../etc/passwd", &A.to_uppercase()] {
             let job = [("GANTRY_IMAGE", bad), ("GANTRY_IMAGE_REQUEST", "docker:a:1")];
             assert_eq!(known("docker:a:1", &job), None, "{bad}");

@@ -172,6 +172,12 @@ pub(crate) fn add_accounts() -> Result<()> {
         chown(&home, Some(uid), Some(uid))?;
     }
     group.push_str(&format!("science:x:{SCIENCE}:{}\n", ALICE.name));
+    // Newer su(1), by which slurmd reads a user's environment for --export=NONE, takes nobody without such a line.
+    let mut shadow = fs::read_to_string("/etc/shadow")?;
+    for caller in [ALICE, BOB, GATEWAY] {
+        shadow += &format!("{}:*:20000:0:99999:7:::\n", caller.name);
+    }
+    fs::write("/etc/shadow", shadow)?;
     fs::write("/etc/passwd", passwd)?;
     fs::write("/etc/group", group)?;
     Ok(())

@@ -50,6 +50,33 @@ fn privileged_a_converter_has_its_descriptors_and_nothing_else() -> Result<()> {
 }
 
 #[test]
+fn privileged_the_converter_of_every_processor_makes_the_same_file_as_the_one_for_this()
+-> Result<()> {
+    on_a_machine(|machine| {
+        let mut site = PullSite::start(machine)?;
+        let image = push_large(&site, "large:1")?;
+        let hex = image.digest.trim_start_matches("sha256:");
+        let file = Path::new(IMAGES).join(format!("{hex}.squashfs"));
+        let mut made = Vec::new();
+        for _ in 0..2 {
+            ALICE.run(&["imgctl", "pull", &image.reference])?.ok()?;
+            made.push(fs::read(&file)?);
+            site.gateway.stop()?;
+            site.gateway.forget()?;
+            // The second time the gateway has to do with the one that runs everywhere.
+            let level = Path::new("/usr/libexec/gantry/x86-64-v3");
+            if level.exists() {
+                fs::remove_dir_all(level)?;
+            }
+            site.gateway.resume()?;
+        }
+        let [first, second] = &made[..] else { unreachable!("it is made twice") };
+        ensure!(first == second, "the two programs make two files");
+        Ok(())
+    })
+}
+
+#[test]
 fn privileged_a_converter_that_is_killed_is_one_failed_pull_and_no_more() -> Result<()> {
     on_a_machine(|machine| {
         let site = PullSite::start(machine)?;

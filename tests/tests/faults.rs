@@ -23,7 +23,7 @@ fn privileged_a_wrong_tag_is_told_at_submission() -> Result<()> {
 }
 
 #[test]
-fn privileged_a_reference_that_is_none_is_told_at_submission() -> Result<()> {
+fn privileged_p01_a_reference_that_is_none_is_told_at_submission() -> Result<()> {
     on_a_machine(|machine| {
         let mut cluster = Cluster::start(machine, Plan::default())?;
         check_refused("docker:UPPER CASE:1", &["UPPER CASE"])?;

@@ -26,7 +26,7 @@ fn privileged_a_machine_is_apart_from_its_host() -> Result<()> {
 fn privileged_slurm_runs_a_job_on_every_node_without_gantry() -> Result<()> {
     on_a_machine(|machine| {
         let _munged = Munged::start(machine)?;
-        let plan = SlurmPlan { plugin: Plugin::Absent, prolog: false, nodes: 3, bare: None };
+        let plan = SlurmPlan { plugin: Plugin::Absent, prolog: false, ..SlurmPlan::default() };
         let mut slurm = Slurm::start(machine, plan)?;
         let script =
             ALICE.script("job.sh", "#!/bin/sh\nsrun -N3 sh -c 'echo $SLURMD_NODENAME'\n")?;

@@ -37,7 +37,7 @@ fn privileged_the_image_is_mounted_on_every_node_before_the_scripts_first_line()
 }
 
 #[test]
-fn privileged_a_task_inside_is_the_caller_and_nothing_more() -> Result<()> {
+fn privileged_p12_a_task_inside_is_the_caller_and_nothing_more() -> Result<()> {
     on_a_machine(|machine| {
         let mut cluster = Cluster::start(machine, Plan::default())?;
         let option = format!("--image={}", cluster.pull_busybox(&ALICE)?.reference);
@@ -86,7 +86,7 @@ fn privileged_nothing_inside_gives_privileges_or_can_be_changed() -> Result<()> 
 }
 
 #[test]
-fn privileged_nothing_is_left_after_a_task_is_killed() -> Result<()> {
+fn privileged_p08_nothing_is_left_after_a_task_is_killed() -> Result<()> {
     on_a_machine(|machine| {
         let mut cluster = Cluster::start(machine, Plan::default())?;
         let mut client = start_sleeper(&cluster)?;
@@ -99,7 +99,7 @@ fn privileged_nothing_is_left_after_a_task_is_killed() -> Result<()> {
 }
 
 #[test]
-fn privileged_nothing_is_left_after_slurmstepd_is_killed() -> Result<()> {
+fn privileged_p09_nothing_is_left_after_slurmstepd_is_killed() -> Result<()> {
     on_a_machine(|machine| {
         let mut cluster = Cluster::start(machine, Plan::default())?;
         let mut client = start_sleeper(&cluster)?;
@@ -118,7 +118,7 @@ fn privileged_nothing_is_left_after_slurmstepd_is_killed() -> Result<()> {
 }
 
 #[test]
-fn privileged_nothing_is_left_after_a_job_is_cancelled() -> Result<()> {
+fn privileged_p08_nothing_is_left_after_a_job_is_cancelled() -> Result<()> {
     on_a_machine(|machine| {
         let mut cluster = Cluster::start(machine, Plan::default())?;
         let image = cluster.pull_busybox(&ALICE)?.reference;

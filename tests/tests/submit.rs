@@ -2,10 +2,12 @@
 
 use anyhow::{Result, ensure};
 use std::collections::BTreeSet;
-use tests::caller::ALICE;
-use tests::images::PRETTY_NAME;
+use std::thread;
+use tests::caller::{ALICE, ROOT};
+use tests::cluster::layers;
+use tests::images::{PRETTY_NAME, busybox_with, noise};
 use tests::slurm::submit;
-use tests::{Cluster, Plan, on_a_machine};
+use tests::{Cluster, Plan, on_a_machine, wait};
 
 #[test]
 fn privileged_a_batch_job_runs_its_steps_inside_the_image_on_every_node() -> Result<()> {
@@ -80,7 +82,7 @@ fn privileged_a_step_may_choose_another_image_than_its_job() -> Result<()> {
 }
 
 #[test]
-fn privileged_the_image_survives_export_none() -> Result<()> {
+fn privileged_p05_the_image_survives_export_none() -> Result<()> {
     on_a_machine(|machine| {
         let mut cluster = Cluster::start(machine, Plan::default())?;
         let image = cluster.pull_busybox(&ALICE)?.reference;
@@ -111,7 +113,7 @@ fn privileged_a_volume_of_the_user_is_there_inside() -> Result<()> {
 }
 
 #[test]
-fn privileged_a_job_without_an_image_is_left_alone() -> Result<()> {
+fn privileged_p10_a_job_without_an_image_is_left_alone() -> Result<()> {
     on_a_machine(|machine| {
         let mut cluster = Cluster::start(machine, Plan::default())?;
         cluster.gateway.stop()?;
@@ -129,6 +131,36 @@ fn privileged_the_exit_code_of_a_command_inside_is_the_steps() -> Result<()> {
         ALICE.run(&["srun", &option, "sh", "-c", "exit 7"])?.failed_with(7)?;
         let said = ALICE.run(&["srun", &option, "nosuchcommand"])?.failed_with(127)?;
         ensure!(said.contains("nosuchcommand"), "{said}");
+        cluster.check_nothing_left()
+    })
+}
+
+#[test]
+fn privileged_a_job_may_be_submitted_while_its_image_is_still_being_made() -> Result<()> {
+    on_a_machine(|machine| {
+        let mut cluster = Cluster::start(machine, Plan::default())?;
+        let large = busybox_with(&layers(), |tree| {
+            tree.file("opt/noise", 0o644, &noise(6, 64 << 20)).map(drop)
+        })?;
+        let option = format!("--image={}", cluster.push("large:1", &large)?.reference);
+        let script = ALICE.script("job.sh", "#!/bin/sh\nsrun -N2 grep ^ID= /etc/os-release\n")?;
+        let script = script.display().to_string();
+        let job = thread::scope(|scope| {
+            let stopping = scope.spawn(|| {
+                wait::until("the converter to be there and stopped", wait::JOB, || {
+                    Ok((ROOT.run(&["pkill", "-STOP", "-x", "gantry-convert"])?.code == 0)
+                        .then_some(()))
+                })
+            });
+            let job = submit(&ALICE, &["-N2", "--image-wait=no", &option, &script])?;
+            stopping.join().map_err(|_| anyhow::anyhow!("the watch broke off"))??;
+            anyhow::Ok(job)
+        })?;
+        job.wait_until("RUNNING")?;
+        ensure!(ALICE.run(&["imgctl", "resolve", &option["--image=".len()..]])?.code != 0);
+        ROOT.run(&["pkill", "-CONT", "-x", "gantry-convert"])?.ok()?;
+        let said = job.completed()?;
+        ensure!(said == "ID=gantry-test\nID=gantry-test\n", "{said}");
         cluster.check_nothing_left()
     })
 }

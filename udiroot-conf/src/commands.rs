@@ -106,7 +106,6 @@ const NO_EFFECT: &[&str] = &[
     "usersToImport",
     "maxGroupCount",
     "allowLocalChroot",
-    "optUdiImage",
     "sitePreMountHook",
     "sitePostMountHook",
     "perNodeCachePath",
@@ -114,7 +113,7 @@ const NO_EFFECT: &[&str] = &[
 ];
 
 /// The same of modules.
-const MODULE_NO_EFFECT: &[&str] = &["copyPath", "copypath", "userhook", "roothook"];
+const MODULE_NO_EFFECT: &[&str] = &["roothook"];
 
 /// Something that is accepted and has no effect.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -22,6 +22,8 @@ pub struct Conf {
     pub image_owner: Option<u32>,
     /// `siteFs`: host trees that every container has.
     pub site_fs: Vec<Volume>,
+    /// `optUdiImage`: a host directory that is offered at `/opt/udiImage`.
+    pub opt_udi_image: Option<String>,
     /// `siteEnv`, `siteEnvAppend`, `siteEnvPrepend`, `siteEnvUnset`.
     pub site_env: EnvRules,
     /// `mountPropagationStyle`: whether mounts made later on the host appear in a running container; where the
@@ -91,6 +93,7 @@ impl Conf {
         match key {
             "imagePath" => self.image_path = value.into(),
             "imageOwner" => self.image_owner = value.parse().ok(),
+            "optUdiImage" => self.opt_udi_image = Some(value.into()),
             "siteFs" => self.site_fs.extend(parse_volumes(value)?),
             "mountPropagationStyle" if value == "private" => {
                 self.mount_propagation = Propagation::Private;
@@ -144,7 +147,8 @@ impl Form {
 }
 
 const ANY: Form = Form(|_| true, "");
-const PATH: Form = Form(|path| path.starts_with('/') && !path.contains('\0'), "an absolute path");
+pub(crate) const PATH: Form =
+    Form(|path| path.starts_with('/') && !path.contains('\0'), "an absolute path");
 const NUMBER: Form = Form(|number| number.parse::<u32>().is_ok(), "a number");
 /// The largest number is `(uid_t)-1`, which means "no change" to the kernel.
 const USER: Form =
@@ -157,7 +161,7 @@ const KIND: Form =
     Form(|word| ["docker", "custom", "id", "local"].contains(&word), "docker, custom, id or local");
 
 /// Every key that is read, and the form of its value. An unknown one is compared with them, to tell a wrong letter case.
-const KEYS: &[(&str, Form)] = &[
+pub(crate) const KEYS: &[(&str, Form)] = &[
     ("imagePath", PATH),
     ("imageOwner", USER),
     ("gantrySuidPath", PATH),

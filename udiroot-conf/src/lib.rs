@@ -26,6 +26,8 @@ mod canonical;
 mod commands;
 #[cfg(feature = "unprivileged")]
 mod load;
+#[cfg(feature = "unprivileged")]
+pub mod show;
 
 pub use conf::{Conf, parse};
 pub use env::EnvRules;

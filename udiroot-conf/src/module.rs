@@ -1,6 +1,6 @@
 //! Modules: named sets of environment, volumes and hooks that a site offers and a user selects.
 
-use crate::conf::{SWITCH, parse_volumes};
+use crate::conf::{PATH, SWITCH, parse_volumes};
 use crate::env::{EnvRules, items};
 use crate::error::{Problem, shown};
 use crate::volume::Volume;
@@ -21,6 +21,10 @@ pub struct Module {
     pub volumes: Vec<Volume>,
     /// Modules it cannot be selected with.
     pub conflicts: Vec<String>,
+    /// `copyPath`: a host directory that is offered at `/opt/udiImage/modules/<name>`.
+    pub directory: Option<String>,
+    /// `userhook`: a script that is run as the caller inside, before the command.
+    pub user_hook: Option<String>,
 }
 
 impl Module {
@@ -37,8 +41,13 @@ impl Module {
                 SWITCH.check(key, value)?;
                 self.enabled = value.parse::<i64>() != Ok(0);
             }
-            // A directory to copy and programs to run: nothing acts on them yet.
-            "copyPath" | "copypath" | "userhook" | "roothook" => {}
+            "copyPath" | "copypath" => {
+                PATH.check(key, value)?;
+                self.directory = Some(value.into());
+            }
+            "userhook" => self.user_hook = Some(value.into()),
+            // No program of the site's is run as root.
+            "roothook" => {}
             "siteEnv" => self.env.set.clear(),
             "siteEnvAppend" => self.env.append.clear(),
             "siteEnvPrepend" => self.env.prepend.clear(),

@@ -49,6 +49,9 @@ pub(super) struct Options {
     /// Print what would be done, and do nothing
     #[arg(long)]
     pub(super) explain: bool,
+    /// Print the site's configuration, each value with where it is from
+    #[arg(long)]
+    pub(super) show_config: bool,
     /// Tell what is run
     #[arg(short, long)]
     pub(super) verbose: bool,

@@ -79,6 +79,11 @@ impl Environment {
         image.and_then(|image| parse_digest(&image)).as_ref() == Some(digest)
     }
 
+    /// The digest of an image that the job was submitted without waiting for.
+    pub(super) fn awaited(&self) -> Option<Digest> {
+        parse_digest(&self.value_or_jobs("GANTRY_IMAGE_AWAITED")?)
+    }
+
     /// The volumes: those on the command line or else the job's, each in its canonical text.
     ///
     /// # Errors

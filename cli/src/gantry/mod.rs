@@ -9,17 +9,22 @@ mod enter;
 mod env_file;
 mod environment;
 mod image;
+mod show_config;
 
+use crate::client::Client;
 use crate::exit::{Exit, Failure};
+use crate::follow;
 use crate::lookup::{self, LookupError};
 use crate::output;
+use crate::progress::{Mode, Progress};
 use crate::site::{Site, Wishes};
 use crate::usage::{self, Answer};
 use args::Options;
 use enter::{Ended, Entry};
 use environment::{Environment, TaskProgram};
+use gateway_api::PullRequest;
 use image::Choice;
-use image_ref::ImageRef;
+use image_ref::{Digest, ImageRef};
 use std::convert::Infallible;
 use std::ffi::OsString;
 use std::path::Path;
@@ -62,6 +67,9 @@ fn run(args: &[OsString], program: &'static str) -> Result<String, Ended> {
                     Answer::Wrong(failure) => return Err(failure.into()),
                 },
             };
+            if options.show_config {
+                return Ok(show_config::text()?);
+            }
             run_command(&environment, options, program)?
         }
     };
@@ -83,7 +91,7 @@ fn run_command(
         }
         return enter::run_here(&options.command, &[]);
     }
-    let found = find(choice, program)?;
+    let found = find(choice, environment.awaited(), program)?;
     if environment.is_inside() {
         if environment.is_image(&found.digest) {
             return enter::run_here(&options.command_or_shell(), &[]);
@@ -120,7 +128,7 @@ fn run_task(
     task: TaskProgram,
     args: &[OsString],
 ) -> Result<Infallible, Ended> {
-    let found = find(image::of_task(environment)?, "gantry")?;
+    let found = find(image::of_task(environment)?, environment.awaited(), "gantry")?;
     let command = std::iter::once(task.0).chain(args.iter().skip(1).cloned()).collect();
     let entry = Entry {
         digest: found.digest,
@@ -144,11 +152,14 @@ struct Found {
     suid_path: std::path::PathBuf,
 }
 
-fn find(choice: Choice, program: &'static str) -> Result<Found, Failure> {
+fn find(choice: Choice, awaited: Option<Digest>, program: &'static str) -> Result<Found, Failure> {
     let site = Site::load(&Wishes::default())?;
     let (digest, request) = match choice {
         Choice::Digest { digest, request } => (digest, request),
-        Choice::Reference { reference, request } => (ask(&site, &reference, program)?, request),
+        Choice::Reference { reference, request } => match awaited {
+            Some(digest) => (wait_for(&site, &reference, digest, program)?, request),
+            None => (ask(&site, &reference, program)?, request),
+        },
         Choice::Host => return Err(image::no_image()),
     };
     Ok(Found { digest, request, suid_path: site.suid_path })
@@ -166,6 +177,26 @@ fn ask(
         output::note(program, &note);
     }
     Ok(resolution.digest())
+}
+
+/// Waits for an image that was still being made when the job was submitted; nothing but that one will do.
+fn wait_for(
+    site: &Site,
+    reference: &ImageRef,
+    awaited: Digest,
+    program: &'static str,
+) -> Result<Digest, Failure> {
+    let client = Client::new(site)
+        .map_err(|error| error.while_trying_to(&format!("wait for {reference}")))?;
+    let mut progress = Progress::new(Mode::None, program);
+    let pulled = follow::pull(&client, reference, &PullRequest::default(), &mut progress)?;
+    if pulled.digest == awaited {
+        return Ok(awaited);
+    }
+    let text =
+        format!("{reference} is not the image any more that it was when the job was submitted");
+    Err(Failure::new(Exit::Other, text)
+        .with_hint(format!("submit the job again, or with --image=id:{}", awaited.hex())))
 }
 
 fn already_inside(request: &str) -> Failure {

@@ -163,6 +163,9 @@ pub(super) struct ResolveArgs {
     /// Have the gateway pull the image first, if it is not there yet or its tag has moved
     #[arg(long)]
     pub(super) pull: bool,
+    /// Do not wait until the image is made, only until the registry has said which one it is
+    #[arg(long, requires = "pull")]
+    pub(super) no_wait: bool,
     /// How the progress of a pull is shown, on standard error
     #[arg(long, value_enum, default_value = "auto", value_name = "HOW")]
     pub(super) progress: Mode,

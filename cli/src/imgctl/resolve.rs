@@ -31,13 +31,13 @@ pub(super) fn run(wishes: &Wishes, args: &ResolveArgs) -> Result<(), Failure> {
 
 fn find(site: &Site, reference: &ImageRef, args: &ResolveArgs) -> Result<Digest, Failure> {
     if args.pull && reference.kind() == Kind::Docker {
-        return pull(site, reference, args.progress);
+        return pull(site, reference, args);
     }
     Ok(told(&lookup::find(site, reference)?))
 }
 
 /// Has the gateway decide: it knows the image, and asks the registry again where the tag may have moved since.
-fn pull(site: &Site, reference: &ImageRef, mode: Mode) -> Result<Digest, Failure> {
+fn pull(site: &Site, reference: &ImageRef, args: &ResolveArgs) -> Result<Digest, Failure> {
     let published = |why: &str, failure: Failure| {
         let found = lookup::find_published(site, reference, why);
         found.map(|resolution| told(&resolution)).ok_or(failure)
@@ -51,9 +51,17 @@ fn pull(site: &Site, reference: &ImageRef, mode: Mode) -> Result<Digest, Failure
             return if is_missing { published(&why, failure) } else { Err(failure) };
         }
     };
+    // What is not waited for is not watched.
+    let mode = if args.no_wait { Mode::None } else { args.progress };
     let mut progress = Progress::new(mode, PROGRAM);
-    match follow::pull(&client, reference, &PullRequest::default(), &mut progress) {
-        Ok(pulled) => Ok(pulled.digest),
+    let asked = if args.no_wait {
+        follow::begin(&client, reference, &mut progress)
+    } else {
+        let request = PullRequest::default();
+        follow::pull(&client, reference, &request, &mut progress).map(|pulled| pulled.digest)
+    };
+    match asked {
+        Ok(digest) => Ok(digest),
         Err(PullError::Away { why, failure }) => published(&why, failure),
         Err(error) if error.is_registry_away() => {
             let failure = Failure::from(error);

@@ -4,6 +4,8 @@
 #![allow(unreachable_pub, missing_docs, missing_debug_implementations)]
 #![allow(clippy::unwrap_used, clippy::print_stdout)]
 
+pub mod trace;
+
 use image_ref::{Access, Digest, Sidecar, image_file, sidecar_file};
 use nix::mount::{MsFlags, mount};
 use nix::sched::{CloneFlags, unshare};
@@ -298,20 +300,23 @@ fn product() -> PathBuf {
 /// A static program that prints its status: busybox would be confused by another name.
 pub fn teller() -> Vec<u8> {
     static TELLER: OnceLock<Vec<u8>> = OnceLock::new();
-    TELLER
-        .get_or_init(|| {
-            let program = Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("teller-{}", std::process::id()));
-            let source = program.with_extension("c");
-            let text = "#include <stdio.h>\nint main(void){FILE*f=fopen(\"/proc/self/status\",\"r\");int c;while((c=getc(f))!=EOF)putchar(c);return 0;}\n";
-            fs::write(&source, text).unwrap();
-            let status = Command::new("musl-gcc").args(["-static", "-o"]).arg(&program).arg(&source).status();
-            assert!(status.is_ok_and(|status| status.success()), "musl-gcc (musl-tools) is needed");
-            let bytes = fs::read(&program).unwrap();
-            fs::remove_file(&program).unwrap();
-            fs::remove_file(&source).unwrap();
-            bytes
-        })
-        .clone()
+    let text = "#include <stdio.h>\nint main(void){FILE*f=fopen(\"/proc/self/status\",\"r\");int c;while((c=getc(f))!=EOF)putchar(c);return 0;}\n";
+    TELLER.get_or_init(|| compile("teller", text)).clone()
+}
+
+/// A static program from C source; leaves no file.
+pub fn compile(name: &str, text: &str) -> Vec<u8> {
+    let unique = format!("{name}-{}", std::process::id());
+    let program = Path::new(env!("CARGO_TARGET_TMPDIR")).join(unique);
+    let source = program.with_extension("c");
+    fs::write(&source, text).unwrap();
+    let status =
+        Command::new("musl-gcc").args(["-static", "-o"]).arg(&program).arg(&source).status();
+    assert!(status.is_ok_and(|status| status.success()), "musl-gcc (musl-tools) is needed");
+    let bytes = fs::read(&program).unwrap();
+    fs::remove_file(&program).unwrap();
+    fs::remove_file(&source).unwrap();
+    bytes
 }
 
 /// A squashfs of busybox, made once per test program.

@@ -34,7 +34,7 @@ fn told_user() -> String {
 }
 
 #[test]
-fn a_step_without_an_image_is_left_alone() {
+fn p10_a_step_without_an_image_is_left_alone() {
     let _process = fresh_process(Context::Step);
     let spank = &mut Handle::new();
     world(|w| w.arguments = vec!["app".into()]);
@@ -42,7 +42,7 @@ fn a_step_without_an_image_is_left_alone() {
     assert_eq!(world(|w| w.arguments.clone()), ["app"]);
     assert_eq!(
         world(|w| w.options.iter().map(|o| o.name).collect::<Vec<_>>()),
-        [c"image", c"volume", c"module"]
+        [c"image", c"volume", c"module", c"image-wait"]
     );
 }
 
@@ -76,7 +76,7 @@ fn a_runtime_that_refuses_ends_the_task_with_its_sentence() {
 }
 
 #[test]
-fn a_missing_runtime_or_a_bad_plugstack_ends_the_task_only() {
+fn p03_a_missing_runtime_or_a_bad_plugstack_ends_the_task_only() {
     for word in ["suid=/nonexistent/suid", "suid=relative", "bogus"] {
         let _process = fresh_process(Context::Step);
         world(|w| w.told_user.clear());
@@ -86,7 +86,7 @@ fn a_missing_runtime_or_a_bad_plugstack_ends_the_task_only() {
 }
 
 #[test]
-fn a_bad_option_that_got_past_the_client_ends_the_task() {
+fn p02_a_bad_option_that_got_past_the_client_ends_the_task() {
     let _process = fresh_process(Context::Step);
     let spank = &mut Handle::new();
     assert_eq!((init(spank, &[]), option(1, "docker:../x", true), post_options(spank)), (0, 0, 0));
@@ -110,7 +110,7 @@ fn a_client_hears_at_once_what_is_wrong() {
 }
 
 #[test]
-fn a_defect_in_a_callback_ends_the_task_and_nothing_else() {
+fn p04_a_defect_in_a_callback_ends_the_task_and_nothing_else() {
     let _process = fresh_process(Context::Step);
     world(|w| w.has_defect = true);
     assert_eq!(step_with_image(&[]), 125);

@@ -30,7 +30,7 @@ fn refusing() -> FakeProgram {
 }
 
 #[test]
-fn without_an_image_the_runtime_is_not_started() {
+fn p10_without_an_image_the_runtime_is_not_started() {
     let suid = refusing();
     let mut off = wanted("docker:a");
     off.take(1, "none").unwrap();
@@ -84,7 +84,7 @@ fn an_image_that_cannot_be_mounted_stops_only_those_who_would_enter() {
 }
 
 #[test]
-fn the_runtime_is_started_with_the_digest_and_an_empty_environment() {
+fn p02_the_runtime_is_started_with_the_digest_and_an_empty_environment() {
     let suid = refusing();
     job_knows("docker:a");
     plan(&Handle::new(), &config(&suid, Enter::Steps), &wanted("docker:a")).unwrap_err();

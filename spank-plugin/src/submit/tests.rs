@@ -110,6 +110,19 @@ fn many_programs_are_refused_where_slurm_cannot_prepend() {
 }
 
 #[test]
+fn an_image_that_nobody_waits_for_is_told_as_such() {
+    let (imgctl, config) = imgctl();
+    let mut options = options("docker:a", "");
+    options.take(4, "no").unwrap();
+    world(|w| w.client.insert("GANTRY_IMAGE".into(), "sha256:outer".into()));
+    submit(&mut Handle::new(), Context::Allocator, &config, &options).unwrap();
+    assert_eq!(imgctl.saw(), "resolve --pull --no-wait -- docker:a\n");
+    assert_eq!(variable("GANTRY_IMAGE"), None);
+    let digest = format!("sha256:{HEX}");
+    assert_eq!(variable("SLURM_SPANK_GANTRY_IMAGE_AWAITED").as_deref(), Some(&*digest));
+}
+
+#[test]
 fn an_srun_begins_anew_once_and_is_then_guarded() {
     let (imgctl, config) = imgctl();
     let options = options("docker:a", "");

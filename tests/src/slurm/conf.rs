@@ -17,6 +17,10 @@ pub struct SlurmPlan {
     pub prolog: bool,
     /// A node whose plugstack.conf lacks the plugin's line.
     pub bare: Option<&'static str>,
+    /// Further lines of slurm.conf.
+    pub settings: &'static str,
+    /// Whether each job has a `/tmp` of its own, by job_container/tmpfs; for a single node, as nodes share the disk.
+    pub own_tmp: bool,
 }
 
 /// A line of `plugstack.conf`.
@@ -32,7 +36,14 @@ pub enum Plugin {
 
 impl Default for SlurmPlan {
     fn default() -> Self {
-        Self { nodes: 3, plugin: Plugin::Required(String::new()), prolog: true, bare: None }
+        Self {
+            nodes: 3,
+            plugin: Plugin::Required(String::new()),
+            prolog: true,
+            bare: None,
+            settings: "",
+            own_tmp: false,
+        }
     }
 }
 
@@ -45,6 +56,9 @@ pub(super) fn write(plan: &SlurmPlan) -> Result<()> {
     };
     put("slurm.conf", &slurm_conf(plan))?;
     put("cgroup.conf", "CgroupPlugin=autodetect\nConstrainCores=no\nConstrainRAMSpace=no\n")?;
+    if plan.own_tmp {
+        put("job_container.conf", "AutoBasePath=true\nBasePath=/srv/slurm/own-tmp\n")?;
+    }
     put("plugstack.conf", &plugstack_conf(&plan.plugin))?;
     let mut hosts = fs::File::options().append(true).open("/etc/hosts")?;
     for number in 1..=plan.nodes {
@@ -66,6 +80,7 @@ fn slurm_conf(plan: &SlurmPlan) -> String {
     if plan.prolog {
         text += &format!("Prolog={PROLOG}\nEpilog={EPILOG}\n");
     }
+    text += if plan.own_tmp { OWN_TMP } else { "PrologFlags=Alloc\n" };
     for number in 1..=plan.nodes {
         let port = FIRST_PORT + number;
         text += &format!(
@@ -73,6 +88,7 @@ fn slurm_conf(plan: &SlurmPlan) -> String {
         );
     }
     let nodes = plan.nodes;
+    text += plan.settings;
     text += &format!(
         "PartitionName=main Nodes=node[1-{nodes}] Default=YES MaxTime=INFINITE State=UP\n"
     );
@@ -108,10 +124,12 @@ SlurmctldTimeout=30
 SlurmdTimeout=60
 UnkillableStepTimeout=60
 PropagateResourceLimits=NONE
-PrologFlags=Alloc
-SchedulerParameters=batch_sched_delay=0
+SchedulerParameters=batch_sched_delay=0,bf_interval=1
 MailProg=/bin/true
 ";
+
+/// The extern step of "Contain" is what makes the job's directories.
+const OWN_TMP: &str = "JobContainerType=job_container/tmpfs\nPrologFlags=Alloc,Contain\n";
 
 /// Where slurmctld keeps its state.
 pub(super) const STATE: &str = "/srv/slurm/state";

@@ -93,13 +93,10 @@ fn keys_of_shifters_that_nothing_acts_on_are_noticed_and_those_that_count_are_no
         "usersToImport=a b",
         "maxGroupCount=31",
         "allowLocalChroot=1",
-        "optUdiImage=/x",
         "sitePreMountHook=/x",
         "sitePostMountHook=/x",
         "perNodeCachePath=/x",
         "perNodeCacheSizeLimit=1G",
-        "module_m_copyPath=/x",
-        "module_m_userhook=/x",
         "module_m_roothook=/x",
     ] {
         let (key, _) = setting.split_once('=').unwrap();

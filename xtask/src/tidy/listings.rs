@@ -25,7 +25,7 @@ const LISTINGS: [Listing; 2] = [
     Listing {
         what: "key of udiRoot.conf",
         source: "udiroot-conf/src/conf.rs",
-        between: ("\nconst KEYS: &[(&str, Form)] = &[", "];"),
+        between: ("\npub(crate) const KEYS: &[(&str, Form)] = &[", "];"),
         document: "docs/admin.md",
     },
 ];
