@@ -4,9 +4,12 @@
 use image_ref::{Access, Digest, Sidecar};
 use libfuzzer_sys::fuzz_target;
 use runtime::environment::{candidates, compose};
-use runtime::request::{Request, parse};
-use std::collections::BTreeSet;
-use udiroot_conf::Conf;
+use runtime::request::{Request, Run, parse};
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::OnceLock;
+use udiroot_conf::EnvRules;
+
+static RUN: OnceLock<Run> = OnceLock::new();
 
 fuzz_target!(|input: (Vec<&[u8]>, Vec<&[u8]>, &str)| {
     let (caller, image, rules) = input;
@@ -22,20 +25,30 @@ fuzz_target!(|input: (Vec<&[u8]>, Vec<&[u8]>, &str)| {
         platform: String::new(),
         made_by: String::new(),
     };
-    let word = format!("--digest={}", digest.hex());
-    let Ok(Request::Run(run)) = parse(&[b"", b"run", word.as_bytes()]) else { panic!("refused") };
-    let rules = rules.replace('\n', " ");
-    let text =
-        format!("imagePath=/i\nsiteEnv={rules}\nsiteEnvAppend={rules}\nsiteEnvPrepend={rules}\n");
-    let site = udiroot_conf::parse(text).map(|conf: Conf| conf.site_env).unwrap_or_default();
+    let run = RUN.get_or_init(|| {
+        let word = format!("--digest={}", digest.hex());
+        match parse(&[b"", b"run", word.as_bytes()]) {
+            Ok(Request::Run(run)) => run,
+            other => panic!("{other:?}"),
+        }
+    });
+    // As udiRoot.conf has them, whose parser has a target of its own.
+    let items = rules.split(' ').filter_map(|item| item.split_once('='));
+    let items = items.filter(|(name, _)| !name.is_empty());
+    let rules: Vec<_> = items.map(|(name, value)| (name.to_owned(), value.to_owned())).collect();
+    let of_kind = |kind: usize| rules.iter().skip(kind).step_by(3).cloned().collect();
+    let site =
+        EnvRules { set: of_kind(0), append: of_kind(1), prepend: of_kind(2), unset: Vec::new() };
     let caller: Vec<&[u8]> = caller.into_iter().filter(|item| !item.contains(&0)).collect();
-    let made = compose(&caller, &image, &run, &[&site]);
+    let made = compose(&caller, &image, run, &[&site]);
     let mut names = BTreeSet::new();
     for item in &made {
         let end = item.iter().position(|byte| *byte == b'=').expect("a variable has a name");
         assert!(end > 0 && names.insert(&item[..end]), "{}", item.escape_ascii());
     }
-    for (name, value) in &site.set {
+    // Where a name is set twice, the last one counts.
+    let last: BTreeMap<_, _> = site.set.iter().cloned().collect();
+    for (name, value) in &last {
         let first = [name.as_bytes(), b"="].concat();
         let is = made.iter().find(|item| item.starts_with(&first)).expect("the site sets it");
         assert!(

@@ -68,10 +68,7 @@ pub fn plan(caller: &Caller, conf: &Conf, run: &Run) -> Result<Plan, PlanError> 
     let modules = conf.modules(run.modules.as_deref()).map_err(PlanError::Module)?;
     let of_site = conf.site_fs.iter().chain(modules.iter().flat_map(|module| &module.volumes));
     let mut of_site = bind_all(of_site, Rule::Site, conf)?;
-    of_site.extend(offered(conf, &modules).map(|(source, target)| {
-        let attributes = NO_SUID | NO_DEV | READ_ONLY;
-        Bind { source, target, attributes, propagation: libc::MS_SLAVE, rule: Rule::Site }
-    }));
+    of_site.extend(offered(conf, &modules));
     // What lies within another is mounted after it, whatever their order in the file.
     of_site.sort_by_key(|bind| bind.target.matches('/').count());
     let taken = |path| volumes.iter().chain(&of_site).any(|bind| bind.target == path);
@@ -88,15 +85,15 @@ pub fn plan(caller: &Caller, conf: &Conf, run: &Run) -> Result<Plan, PlanError> 
 }
 
 /// Directories that Shifter copies into every container: the site's own and the modules'.
-fn offered<'a>(
-    conf: &'a Conf,
-    modules: &'a [&Module],
-) -> impl Iterator<Item = (String, String)> + 'a {
-    let own = conf.opt_udi_image.iter().map(|source| (source.clone(), "/opt/udiImage".into()));
-    own.chain(modules.iter().filter_map(|module| {
-        let target = format!("/opt/udiImage/modules/{}", module.name);
-        Some((module.directory.clone()?, target))
-    }))
+fn offered(conf: &Conf, modules: &[&Module]) -> impl Iterator<Item = Bind> {
+    let own = conf.opt_udi_image.clone().map(|source| (source, String::from("/opt/udiImage")));
+    let of_modules = modules.iter().filter_map(|module| {
+        Some((module.directory.clone()?, format!("/opt/udiImage/modules/{}", module.name)))
+    });
+    own.into_iter().chain(of_modules).map(|(source, target)| {
+        let attributes = NO_SUID | NO_DEV | READ_ONLY;
+        Bind { source, target, attributes, propagation: libc::MS_SLAVE, rule: Rule::Site }
+    })
 }
 
 fn check_accounts(caller: &Caller, run: &Run) -> Result<(), PlanError> {
