@@ -102,12 +102,7 @@ fn round(machine: &Machine, site: &mut Site, plans: &[LayerPlan], runs: &mut Run
 }
 
 /// Cold pulls over a link of limited speed, and the bound beside each.
-fn limited(
-    machine: &Machine,
-    site: &mut Site,
-    plans: &[LayerPlan],
-    runs: &mut Runs,
-) -> Result<()> {
+fn limited(machine: &Machine, site: &mut Site, plans: &[LayerPlan], runs: &mut Runs) -> Result<()> {
     for number in 1..=3 {
         say(&format!("over a limited link, {number} of 3"));
         site.restart_empty(machine, None)?;
