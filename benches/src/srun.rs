@@ -24,31 +24,50 @@ pub(crate) fn run(machine: &Machine) -> Result<Report> {
     let mut report = Report::begin("bench srun: `srun true` in a running job")?;
     let mut cluster = Cluster::start(machine, Plan { nodes: 1, ..Plan::default() })?;
     let pushed = cluster.pull_busybox(&ALICE)?;
-    let job = submit(&ALICE, &["--wrap", "sleep 1h", "-n", "1"])?;
-    job.wait_until("RUNNING")?;
     let image = format!("--image={}", pushed.reference);
-    check_image(job, &image)?;
+    let plain = submit(&ALICE, &["--wrap", "sleep 1h", "-n1"])?;
+    let script = ALICE.script("held", "#!/bin/sh\nexec sleep 3600\n")?;
+    let held = submit(&ALICE, &["-n1", &image, &script.display().to_string()])?;
+    for job in [plain, held] {
+        job.wait_until("RUNNING")?;
+    }
     let plugged =
         fs::read_to_string(PLUGSTACK).with_context(|| format!("cannot read {PLUGSTACK}"))?;
-    // By its digest, as every task of a job that was submitted with --image has it.
-    let digest = [("GANTRY_IMAGE", pushed.digest.as_str())];
-    let ways = [
-        Way { name: "no plugin", plugged: "", options: &[], environment: &[] },
-        Way { name: "plugin, no image", plugged: &plugged, options: &[], environment: &[] },
-        Way { name: "srun --image", plugged: &plugged, options: &[&image], environment: &[] },
-        Way { name: "image of the job", plugged: &plugged, options: &[], environment: &digest },
+    // What the steps of a job that was submitted with --image inherit: for the image that
+    // the job has, no step asks the gateway.
+    let digest = [
+        ("GANTRY_IMAGE", pushed.digest.as_str()),
+        ("GANTRY_IMAGE_REQUEST", pushed.reference.as_str()),
     ];
+    let bare = Way { name: "no plugin", job: plain, plugged: "", options: &[], environment: &[] };
+    let loaded = Way { name: "plugin, no image", plugged: &plugged, ..bare };
+    let ways = [
+        Way {
+            name: "image of the job",
+            job: held,
+            options: &[&image],
+            environment: &digest,
+            ..loaded
+        },
+        Way { name: "the same, the gateway asked", job: held, options: &[&image], ..loaded },
+        Way { name: "image of the step alone", options: &[&image], ..loaded },
+        loaded,
+        bare,
+    ];
+    for (number, way) in ways.iter().enumerate() {
+        way.check_inside(number < 3)?;
+    }
     eprintln!("bench: {RUNS} steps of each, in turn");
-    let mut walls: [Vec<f64>; 4] = Default::default();
+    let mut walls: [Vec<f64>; 5] = Default::default();
     for number in 0..RUNS + WARM {
         for (way, walls) in ways.iter().zip(&mut walls) {
-            let wall = way.step(job)?;
+            let wall = way.step()?;
             if number >= WARM {
                 walls.push(wall);
             }
         }
     }
-    ALICE.run(&["scancel", &job.id.to_string()])?.ok()?;
+    ALICE.run(&["scancel", &plain.id.to_string(), &held.id.to_string()])?.ok()?;
     cluster.slurm.wait_until_idle()?;
     report.line(&format!("{}; n={RUNS} each, interleaved, one node", version()?));
     let mut rows = vec![row(&["step", "wall ms"])];
@@ -56,17 +75,17 @@ pub(crate) fn run(machine: &Machine) -> Result<Report> {
         rows.push(vec![way.name.into(), spread(walls, |wall| wall * 1000.0)?]);
     }
     report.table(&rows);
-    let [none, plain, image, inherited] = &walls;
+    let [image, _, _, plain, none] = &walls;
     report.key("image_over_plain", paired(image, plain, |wall| *wall)?, Target::AtMost(1.1))?;
     report.key("loaded_over_plain", paired(plain, none, |wall| *wall)?, Target::AtMost(1.05))?;
-    let inherited = paired(inherited, plain, |wall| *wall)?;
-    report.line(&format!("image of the job over plugin without image: {inherited:.3}"));
     Ok(report)
 }
 
 /// A way to run a step.
+#[derive(Clone, Copy)]
 struct Way<'a> {
     name: &'static str,
+    job: Job,
     plugged: &'a str,
     options: &'a [&'a str],
     environment: &'a [(&'a str, &'a str)],
@@ -74,10 +93,8 @@ struct Way<'a> {
 
 impl Way<'_> {
     /// Runs `true` as a step: seconds until srun has ended.
-    fn step(&self, job: Job) -> Result<f64> {
-        fs::write(PLUGSTACK, self.plugged)?;
-        let mut command = srun(job, self.options, &["true"]);
-        command.envs(self.environment.iter().copied());
+    fn step(&self) -> Result<f64> {
+        let mut command = self.srun(&["true"])?;
         let begun = Instant::now();
         let ended = command.output().context("cannot run srun")?;
         let wall = begun.elapsed().as_secs_f64();
@@ -85,31 +102,38 @@ impl Way<'_> {
         ensure!(ended.status.success(), "srun failed ({}): {said}", self.name);
         Ok(wall)
     }
-}
 
-/// srun in `job`, as its user.
-fn srun(job: Job, options: &[&str], command: &[&str]) -> Command {
-    let mut srun = Command::new("/usr/bin/srun");
-    srun.args([&format!("--jobid={}", job.id), "--overlap", "-n1"])
-        .args(options)
-        .args(command)
-        .env_clear()
-        .env("PATH", "/usr/bin:/bin")
-        .env("HOME", ALICE.home())
-        .env("USER", ALICE.name)
-        .current_dir(ALICE.home())
-        .stdin(Stdio::null())
-        .uid(ALICE.uid)
-        .gid(ALICE.uid);
-    srun
-}
+    /// srun in the job, as its user.
+    fn srun(&self, command: &[&str]) -> Result<Command> {
+        fs::write(PLUGSTACK, self.plugged)?;
+        let mut srun = Command::new("/usr/bin/srun");
+        srun.args([&format!("--jobid={}", self.job.id), "--overlap", "-n1"])
+            .args(self.options)
+            .args(command)
+            .env_clear()
+            .envs(self.environment.iter().copied())
+            .env("PATH", "/usr/bin:/bin")
+            .env("HOME", ALICE.home())
+            .env("USER", ALICE.name)
+            .env("SLURM_JOB_ID", self.job.id.to_string())
+            .current_dir(ALICE.home())
+            .stdin(Stdio::null())
+            .uid(ALICE.uid)
+            .gid(ALICE.uid);
+        Ok(srun)
+    }
 
-/// Fails where a step with the image does not run in it.
-fn check_image(job: Job, image: &str) -> Result<()> {
-    let output = srun(job, &[image], &["cat", "/etc/os-release"]).output()?;
-    let said = String::from_utf8_lossy(&output.stdout);
-    ensure!(said.contains(images::PRETTY_NAME), "the step did not run in the image: {output:?}");
-    Ok(())
+    /// Fails where the step does not run in the image, or does without one.
+    fn check_inside(&self, inside: bool) -> Result<()> {
+        let output = self.srun(&["cat", "/etc/os-release"])?.output()?;
+        let said = String::from_utf8_lossy(&output.stdout);
+        ensure!(
+            said.contains(images::PRETTY_NAME) == inside,
+            "the step of `{}` was in the wrong place: {output:?}",
+            self.name
+        );
+        Ok(())
+    }
 }
 
 fn version() -> Result<String> {

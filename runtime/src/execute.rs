@@ -59,7 +59,9 @@ pub fn all(steps: Vec<Step>, context: &Context<'_>) -> Result<Infallible, Error>
         root: None,
         dropped: None,
     };
+    let mut times = String::new();
     for step in steps {
+        let (name, begun) = (context.run.time.then(|| format!("{step}")), sys::microseconds());
         match step {
             Step::OpenVolume(bind) => build.open_volume(bind)?,
             Step::OpenImage(shelf, wanted) => {
@@ -84,12 +86,19 @@ pub fn all(steps: Vec<Step>, context: &Context<'_>) -> Result<Infallible, Error>
             }
             Step::RunCommand => {
                 let proof = build.dropped.take().ok_or_else(out_of_order)?;
+                if name.is_some() {
+                    sys::write_to(1, times.as_bytes()).map_err(cannot("print the times"))?;
+                    sys::exit(0);
+                }
                 return run_command(
                     context,
                     build.sidecar.as_ref().ok_or_else(out_of_order)?,
                     &proof,
                 );
             }
+        }
+        if let Some(name) = name {
+            times += &format!("{:7} us  {name}\n", sys::microseconds().saturating_sub(begun));
         }
     }
     Err(out_of_order())

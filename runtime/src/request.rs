@@ -59,6 +59,8 @@ pub struct Run {
     pub groups: Vec<Vec<u8>>,
     /// Whether the plan is only printed.
     pub explain: bool,
+    /// Whether all is done but for the command, and the time of each step printed.
+    pub time: bool,
     /// The command and its arguments; may be empty.
     pub command: Vec<Vec<u8>>,
 }
@@ -130,6 +132,7 @@ struct Words {
     passwd: Option<Vec<u8>>,
     groups: Vec<Vec<u8>>,
     explain: Option<()>,
+    time: Option<()>,
     job: Option<Job>,
     fd: Option<i32>,
 }
@@ -198,6 +201,7 @@ impl Words {
             (b"--env", _) => Err(bad("NAME=VALUE")),
             (b"--clearenv", None) => once(&mut self.clear_environment, (), name),
             (b"--explain", None) => once(&mut self.explain, (), name),
+            (b"--time", None) => once(&mut self.time, (), name),
             (b"--entrypoint", None) => once(&mut self.entrypoint, Entrypoint::Image, name),
             (b"--entrypoint", Some(program)) if !program.is_empty() => {
                 once(&mut self.entrypoint, Entrypoint::Program(program.to_vec()), name)
@@ -236,6 +240,7 @@ impl Words {
             passwd: self.passwd,
             groups: self.groups,
             explain: self.explain.is_some(),
+            time: self.time.is_some(),
             command,
         })
     }

@@ -43,6 +43,9 @@ pub(super) struct Options {
     /// Print what would be done, and do nothing
     #[arg(long)]
     pub(super) explain: bool,
+    /// With --explain: do it, but for the command, and print what each step took
+    #[arg(long, requires = "explain")]
+    pub(super) time: bool,
     /// Tell what is run
     #[arg(short, long)]
     pub(super) verbose: bool,

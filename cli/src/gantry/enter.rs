@@ -43,6 +43,7 @@ pub(super) struct Entry {
     pub(super) entrypoint: Option<Option<OsString>>,
     pub(super) keep: Vec<u32>,
     pub(super) explain: bool,
+    pub(super) time: bool,
     pub(super) command: Vec<OsString>,
 }
 
@@ -58,6 +59,7 @@ impl Default for Entry {
             entrypoint: None,
             keep: Vec::new(),
             explain: false,
+            time: false,
             command: Vec::new(),
         }
     }
@@ -90,6 +92,9 @@ impl Entry {
         words.extend(caller);
         if self.explain {
             words.push("--explain".into());
+        }
+        if self.time {
+            words.push("--time".into());
         }
         words.push("--".into());
         words.extend(self.command.iter().cloned());
@@ -197,6 +202,7 @@ mod tests {
             entrypoint: Some(None),
             keep: vec![7],
             explain: true,
+            time: true,
             ..Entry::default()
         };
         let words = words(&entry);
@@ -211,7 +217,7 @@ mod tests {
                 "--keep-fd=7"
             ]
         );
-        assert_eq!(words[10..], ["--explain", "--"]);
+        assert_eq!(words[10..], ["--explain", "--time", "--"]);
         let bare = Entry { workdir: Some(None), ..entry };
         assert!(bare.arguments(vec![]).contains(&"--workdir".into()));
     }
