@@ -13,6 +13,7 @@ use std::os::fd::{AsFd as _, AsRawFd as _, BorrowedFd, OwnedFd, RawFd};
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
+use std::thread;
 use std::time::{Duration, Instant};
 
 /// A mount that lasts as long as this process.
@@ -90,14 +91,24 @@ fn await_input(source: BorrowedFd<'_>, deadline: Instant) -> io::Result<()> {
     }
 }
 
-/// Kills a child and does not wait for it: in an uninterruptible sleep, as in a hung file system, it does not die
+/// Kills a child and waits for it a moment only: in an uninterruptible sleep, as in a hung file system, it does not die
 /// before that ends, and slurmstepd would hang with it.
 ///
-/// slurmstepd collects every child that ends while it waits for its tasks (wait3(2)), init does after it.
+/// A child that is left, slurmstepd collects while it waits for its tasks (wait3(2)), and init after it. But a step
+/// whose slurmstepd finds another child than its tasks ends a tenth of a second later.
 fn abandon(mut child: Child) {
     // Fails only where it is gone already.
     let _ = child.kill();
+    for _ in 0..REAP_ATTEMPTS {
+        if !matches!(child.try_wait(), Ok(None)) {
+            return;
+        }
+        thread::sleep(Duration::from_millis(1));
+    }
 }
+
+/// A killed process is gone within microseconds, or it hangs.
+const REAP_ATTEMPTS: u32 = 50;
 
 /// What a child that gives up has to say, on one line, as far as it says so at once.
 fn last_words(child: &mut Child) -> String {
