@@ -44,7 +44,10 @@ fn hold_within(suid: &Path, digest: &Digest, patience: Duration) -> Result<Held,
         Ok(None) => Err(HoldError::Refused { reason: last_words(&mut child) }),
         Err(error) => Err(HoldError::Silent { program: suid.into(), patience, error }),
     };
-    abandon(child);
+    abandon(&mut child);
+    if !matches!(result, Err(HoldError::Silent { .. })) {
+        reap(&mut child);
+    }
     result
 }
 
@@ -91,14 +94,19 @@ fn await_input(source: BorrowedFd<'_>, deadline: Instant) -> io::Result<()> {
     }
 }
 
-/// Kills a child and waits for it a moment only: in an uninterruptible sleep, as in a hung file system, it does not die
+/// Kills a child and does not wait for it: in an uninterruptible sleep, as in a hung file system, it does not die
 /// before that ends, and slurmstepd would hang with it.
 ///
-/// A child that is left, slurmstepd collects while it waits for its tasks (wait3(2)), and init after it. But a step
-/// whose slurmstepd finds another child than its tasks ends a tenth of a second later.
-fn abandon(mut child: Child) {
+/// slurmstepd collects every child that ends while it waits for its tasks (wait3(2)), init does after it.
+fn abandon(child: &mut Child) {
     // Fails only where it is gone already.
     let _ = child.kill();
+}
+
+/// Collects a child that has nothing left to do, and waits a moment only.
+///
+/// Where slurmstepd collects it, the step ends a tenth of a second later: so long slurmstepd pauses over a child.
+fn reap(child: &mut Child) {
     for _ in 0..REAP_ATTEMPTS {
         if !matches!(child.try_wait(), Ok(None)) {
             return;
