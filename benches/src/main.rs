@@ -18,6 +18,8 @@ mod read;
 mod report;
 mod settings;
 mod site;
+mod srun;
+mod start_up;
 mod statistics;
 mod storage;
 
@@ -30,7 +32,7 @@ use std::path::{Path, PathBuf};
 
 use crate::layers::{Kind, Layers};
 
-/// Measures conversion and reading beside what others use.
+/// Measures conversion, reading and starting beside what others use.
 #[derive(Debug, Parser)]
 #[command(name = "bench")]
 struct Arguments {
@@ -56,6 +58,16 @@ enum What {
         #[arg(long)]
         settings: bool,
     },
+    /// From a command line to a program that runs in a mounted image, beside fork and exec and bwrap
+    StartUp {
+        #[command(flatten)]
+        run: Run,
+    },
+    /// A step of a running job without the plugin, with it, and with an image
+    Srun {
+        #[command(flatten)]
+        run: Run,
+    },
 }
 
 #[derive(Args, Clone, Debug)]
@@ -63,6 +75,12 @@ struct Options {
     /// An image of 200 MB instead of 3 GB: to try the bench itself
     #[arg(long)]
     small: bool,
+    #[command(flatten)]
+    run: Run,
+}
+
+#[derive(Args, Clone, Debug)]
+struct Run {
     /// Print the keys as JSON and nothing else
     #[arg(long)]
     json: bool,
@@ -73,38 +91,44 @@ struct Options {
 
 fn main() -> Result<()> {
     let arguments = Arguments::parse();
-    let (options, words): (&Options, &[&str]) = match &arguments.what {
-        What::Convert { options, ours: false } => (options, &["convert"]),
-        What::Convert { options, ours: true } => (options, &["convert", "--ours"]),
-        What::Read { options, settings: false } => (options, &["read"]),
-        What::Read { options, settings: true } => (options, &["read", "--settings"]),
+    let run = match &arguments.what {
+        What::Convert { options, .. } | What::Read { options, .. } => &options.run,
+        What::StartUp { run } | What::Srun { run } => run,
     };
-    let kind = if options.small { Kind::Small } else { Kind::Big };
-    let Some(directory) = &options.inside else {
-        Layers::make(kind)?;
-        return run_on_a_machine(words, options);
+    let Some(directory) = &run.inside else {
+        if let What::Convert { options, .. } | What::Read { options, .. } = &arguments.what {
+            options.layers()?;
+        }
+        return run_on_a_machine();
     };
     let machine = Machine::enter(Path::new("/"), directory)?;
-    let layers = Layers::make(kind)?;
     let result = match &arguments.what {
-        What::Convert { ours, .. } => convert::run(&machine, &layers, *ours)?,
-        What::Read { settings: false, .. } => read::run(&machine, &layers)?,
-        What::Read { settings: true, .. } => settings::run(&machine, &layers)?,
+        What::Convert { options, ours } => convert::run(&machine, &options.layers()?, *ours)?,
+        What::Read { options, settings: false } => read::run(&machine, &options.layers()?)?,
+        What::Read { options, settings: true } => settings::run(&machine, &options.layers()?)?,
+        What::StartUp { .. } => start_up::run(&machine)?,
+        What::Srun { .. } => srun::run(&machine)?,
     };
-    println!("{}", if options.json { result.json()? } else { result.text() });
+    println!("{}", if run.json { result.json()? } else { result.text() });
     Ok(())
 }
 
+impl Options {
+    /// Makes the layers, or finds them made.
+    fn layers(&self) -> Result<Layers> {
+        Layers::make(if self.small { Kind::Small } else { Kind::Big })
+    }
+}
+
 /// Runs this program again in namespaces of its own, with a directory on disk that is empty before and gone after.
-fn run_on_a_machine(words: &[&str], options: &Options) -> Result<()> {
+fn run_on_a_machine() -> Result<()> {
     let directory = workspace().join("target/bench/machine");
     remove(&directory)?;
     fs::create_dir_all(&directory)?;
     let place = directory.display().to_string();
-    let mut arguments = words.to_vec();
+    let words: Vec<String> = std::env::args().skip(1).collect();
+    let mut arguments: Vec<&str> = words.iter().map(String::as_str).collect();
     arguments.extend(["--inside", &place]);
-    arguments.extend(options.small.then_some("--small"));
-    arguments.extend(options.json.then_some("--json"));
     let ended = Machine::command(&directory, &std::env::current_exe()?, &arguments)
         .status()
         .context("cannot run unshare")?;

@@ -20,6 +20,7 @@ use crate::sys::{self, Errno, Fd, c_path};
 use crate::trust;
 use alloc::ffi::CString;
 use alloc::format;
+use alloc::string::String;
 use alloc::vec;
 use alloc::vec::Vec;
 use core::convert::Infallible;
@@ -54,28 +55,63 @@ pub struct Context<'a> {
 /// The first step's that fails. Nothing is left behind then: all mounts are this process's own.
 pub fn all(plan: &Plan, context: &Context<'_>) -> Result<Infallible, Error> {
     let caller = context.caller;
+    let mut clock = Clock::start(context.run.time);
     let of_user = plan.volumes.iter().map(|bind| open_volume(caller, bind));
     let of_user: Vec<Opened<'_>> = of_user.collect::<Result<_, _>>()?;
+    clock.took("open the volumes, as the caller");
     let (file, sidecar) = image::open_for(caller, &plan.shelf, &plan.wanted)?;
     check_command(context.run, &sidecar)?;
+    clock.took("open the image and check who may use it");
     namespaces::make_private()?;
+    clock.took("make a private mount namespace");
     // Looked up while it is still the host's: later an image lies on it, whose root may be anybody's to write.
     let staging = Staging(trust::open_directory(crate::STAGING_PATH, &[0])?);
     let image = mounts::mount_image(caller, &file)?;
     drop(file);
+    clock.took("mount the image");
     let mut binds = Vec::new();
     for bind in &plan.site {
         binds.extend(open_site(bind)?);
     }
+    clock.took("open what the site binds");
     if plan.accounts {
         binds.extend(write_accounts(context, &image, &staging)?);
+        clock.took("write /etc/passwd and /etc/group");
     }
     // The user's are mounted last.
     binds.extend(of_user);
     let root = assemble(caller, image, binds, &staging)?;
+    clock.took("find or make the mount points and mount everything");
     namespaces::enter(&root)?;
+    clock.took("make the image the root directory (pivot_root)");
     let proof = privileges::drop_for_ever(caller)?;
+    clock.took("drop every privilege for ever and verify it");
+    if context.run.time {
+        sys::write_to(1, clock.lines.as_bytes()).map_err(cannot("print the times"))?;
+        sys::exit(0);
+    }
     run_command(context, &sidecar, &proof)
+}
+
+/// What each step took, where somebody wants to know (`--explain --time`).
+struct Clock {
+    runs: bool,
+    begun: u64,
+    lines: String,
+}
+
+impl Clock {
+    fn start(runs: bool) -> Self {
+        Self { runs, begun: if runs { sys::microseconds() } else { 0 }, lines: String::new() }
+    }
+
+    fn took(&mut self, step: &str) {
+        if self.runs {
+            let now = sys::microseconds();
+            self.lines += &format!("{:7} us  {step}\n", now.saturating_sub(self.begun));
+            self.begun = now;
+        }
+    }
 }
 
 /// A bind whose source is open: a detached clone.

@@ -79,7 +79,7 @@ fn run_command(
     let working_directory = sys::working_directory();
     let conf = load_conf()?;
     let plan = plan::plan(caller, &conf, run)?;
-    if run.explain {
+    if run.explain && !run.time {
         return sys::write_to(1, plan::describe(&plan).as_bytes())
             .map(drop)
             .map_err(cannot("print the plan"));

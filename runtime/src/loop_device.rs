@@ -29,11 +29,12 @@ pub struct LoopDevice {
 /// The kernel's, where there is no loop device to be had.
 pub fn ensure(image: &Image) -> Result<LoopDevice, Error> {
     let tag = tag(image);
-    if let Some(found) = find(image, tag) {
+    let found = find(image, tag, 0..FIRST).or_else(|| find(image, tag, listed()));
+    if let Some(found) = found {
         return Ok(found);
     }
     let _lock = lock()?;
-    match find(image, tag) {
+    match find(image, tag, listed()) {
         Some(found) => Ok(found),
         None => attach(image, tag),
     }
@@ -58,17 +59,26 @@ impl LoopDevice {
     }
 }
 
-/// Looks at the loop devices, the lowest first: the kernel gives those out first, and a directory lists them last.
-/// An open descriptor keeps a device from being cleared, so what is found stays.
-fn find(image: &Image, tag: [u8; 64]) -> Option<LoopDevice> {
-    let devices = mounts::read_directory(None, c"/dev", 0).ok()?;
-    let numbers = devices.iter().filter_map(|(name, _)| name.strip_prefix("loop")?.parse().ok());
-    let mut numbers: Vec<usize> = numbers.collect();
-    numbers.sort_unstable();
+/// Looks at the loop devices of these numbers. An open descriptor keeps a device from being cleared, so what is found
+/// stays.
+fn find(
+    image: &Image,
+    tag: [u8; 64],
+    numbers: impl IntoIterator<Item = usize>,
+) -> Option<LoopDevice> {
     numbers.into_iter().find_map(|number| {
         let fd = open(number).ok()?;
         shows(&fd, image, &tag).then_some(LoopDevice { fd, number, tag })
     })
+}
+
+/// The numbers of the loop devices that there are, the lowest first: a directory lists them last.
+fn listed() -> Vec<usize> {
+    let devices = mounts::read_directory(None, c"/dev", 0).unwrap_or_default();
+    let numbers = devices.iter().filter_map(|(name, _)| name.strip_prefix("loop")?.parse().ok());
+    let mut numbers: Vec<usize> = numbers.collect();
+    numbers.sort_unstable();
+    numbers
 }
 
 fn attach(image: &Image, tag: [u8; 64]) -> Result<LoopDevice, Error> {
@@ -139,6 +149,9 @@ fn lock() -> Result<Option<Fd>, Error> {
     Ok(None)
 }
 
+/// The kernel gives out the lowest numbers first. Listing /dev costs a start more than any other of its steps, so that
+/// these devices, which the kernel makes by default, are looked at without.
+const FIRST: usize = 8;
 const ATTEMPTS: usize = 64;
 const LOCK_ATTEMPTS: u32 = 1000;
 const LOCK_PAUSE: u32 = 2;

@@ -60,6 +60,8 @@ pub struct Run {
     pub groups: Vec<Vec<u8>>,
     /// Whether the plan is only printed.
     pub explain: bool,
+    /// Whether all is done but for the command, and the time of each step printed.
+    pub time: bool,
     /// The command and its arguments; may be empty.
     pub command: Vec<Vec<u8>>,
 }
@@ -132,6 +134,7 @@ const OPTIONS: &[Known] = &[
     ("--passwd", &[b"run"], Takes::Value, "a line", false),
     ("--group", &[b"run"], Takes::Value, "a line", true),
     ("--explain", &[b"run"], Takes::Nothing, "", false),
+    ("--time", &[b"run"], Takes::Nothing, "", false),
 ];
 
 /// The options that were given, with their values: each known to the verb, and there once where it must be.
@@ -186,6 +189,7 @@ impl<'a> Given<'a> {
             passwd: self.one("--passwd", |line| bytes(line, true))?,
             groups: self.all("--group", |line| bytes(line, true))?,
             explain: self.has("--explain"),
+            time: self.has("--time"),
             command,
         })
     }

@@ -374,6 +374,21 @@ fn explain_prints_the_plan_and_mounts_nothing() {
 }
 
 #[test]
+fn time_takes_every_step_but_the_command() {
+    on_stage(|stage| {
+        let ran = stage.run(&["--explain", "--time"], &["touch", "/tmp/never"]);
+        assert_eq!((ran.code, &*ran.err), (Some(0), ""));
+        let steps: Vec<&str> =
+            ran.out.lines().filter_map(|line| line.split_once(" us  ")).map(|it| it.1).collect();
+        assert!(steps.contains(&"make the image the root directory (pivot_root)"), "{ran:?}");
+        assert_eq!(steps.last(), Some(&"drop every privilege for ever and verify it"), "{ran:?}");
+        // What cannot be done fails as it would for the command.
+        stage.expect_refusal(&["--time", "--volume=/nosuch:/mnt"], "open volume source /nosuch");
+        assert!(!std::path::Path::new("/tmp/never").exists());
+    });
+}
+
+#[test]
 fn without_set_user_id_it_says_so_and_root_is_refused() {
     on_stage(|stage| {
         let ran = stage.root(&["run", &format!("--digest={}", stage.digest.hex()), "--", "true"]);

@@ -13,6 +13,7 @@ use std::os::fd::{AsFd as _, AsRawFd as _, BorrowedFd, OwnedFd, RawFd};
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
+use std::thread;
 use std::time::{Duration, Instant};
 
 /// A mount that lasts as long as this process.
@@ -43,7 +44,10 @@ fn hold_within(suid: &Path, digest: &Digest, patience: Duration) -> Result<Held,
         Ok(None) => Err(HoldError::Refused { reason: last_words(&mut child) }),
         Err(error) => Err(HoldError::Silent { program: suid.into(), patience, error }),
     };
-    abandon(child);
+    abandon(&mut child);
+    if !matches!(result, Err(HoldError::Silent { .. })) {
+        reap(&mut child);
+    }
     result
 }
 
@@ -94,10 +98,25 @@ fn await_input(source: BorrowedFd<'_>, deadline: Instant) -> io::Result<()> {
 /// before that ends, and slurmstepd would hang with it.
 ///
 /// slurmstepd collects every child that ends while it waits for its tasks (wait3(2)), init does after it.
-fn abandon(mut child: Child) {
+fn abandon(child: &mut Child) {
     // Fails only where it is gone already.
     let _ = child.kill();
 }
+
+/// Collects a child that has nothing left to do, and waits a moment only.
+///
+/// Where slurmstepd collects it, the step ends a tenth of a second later: so long slurmstepd pauses over a child.
+fn reap(child: &mut Child) {
+    for _ in 0..REAP_ATTEMPTS {
+        if !matches!(child.try_wait(), Ok(None)) {
+            return;
+        }
+        thread::sleep(Duration::from_millis(1));
+    }
+}
+
+/// A killed process is gone within microseconds, or it hangs.
+const REAP_ATTEMPTS: u32 = 50;
 
 /// What a child that gives up has to say, on one line, as far as it says so at once.
 fn last_words(child: &mut Child) -> String {

@@ -52,6 +52,9 @@ pub(super) struct Options {
     /// Print the site's configuration, each value with where it is from
     #[arg(long)]
     pub(super) show_config: bool,
+    /// With --explain: do it, but for the command, and print what each step took
+    #[arg(long, requires = "explain")]
+    pub(super) time: bool,
     /// Tell what is run
     #[arg(short, long)]
     pub(super) verbose: bool,

@@ -44,6 +44,7 @@ pub(super) struct Entry {
     pub(super) entrypoint: Option<Option<OsString>>,
     pub(super) keep: Vec<u32>,
     pub(super) explain: bool,
+    pub(super) time: bool,
     pub(super) command: Vec<OsString>,
 }
 
@@ -60,6 +61,7 @@ impl Default for Entry {
             entrypoint: None,
             keep: Vec::new(),
             explain: false,
+            time: false,
             command: Vec::new(),
         }
     }
@@ -93,6 +95,9 @@ impl Entry {
         words.extend(caller);
         if self.explain {
             words.push("--explain".into());
+        }
+        if self.time {
+            words.push("--time".into());
         }
         words.push("--".into());
         words.extend(self.command.iter().cloned());
@@ -201,6 +206,7 @@ mod tests {
             entrypoint: Some(None),
             keep: vec![7],
             explain: true,
+            time: true,
             ..Entry::default()
         };
         let words = words(&entry);
@@ -216,7 +222,7 @@ mod tests {
                 "--keep-fd=7"
             ]
         );
-        assert_eq!(words[11..], ["--explain", "--"]);
+        assert_eq!(words[11..], ["--explain", "--time", "--"]);
         let bare = Entry { workdir: Some(None), ..entry };
         assert!(bare.arguments(vec![]).contains(&"--workdir".into()));
     }

@@ -115,6 +115,7 @@ fn run_command(
         entrypoint: options.entrypoint,
         keep: environment.kept_descriptors(),
         explain: options.explain,
+        time: options.time,
         command: options.command,
     };
     enter::run_inside(&found.suid_path, &entry, &[], options.verbose.then_some(program))

@@ -156,6 +156,16 @@ pub fn pause(milliseconds: u32) {
     let _ = unsafe { call(libc::SYS_nanosleep, [argument, 0, 0, 0, 0, 0]) };
 }
 
+/// clock_gettime(2): how long the node has been up.
+pub fn microseconds() -> u64 {
+    let mut time: [c_long; 2] = [0; 2];
+    let out = &raw mut time as usize;
+    // SAFETY: the second argument has room for a struct timespec (two longs).
+    let _ =
+        unsafe { call(libc::SYS_clock_gettime, [libc::CLOCK_MONOTONIC as usize, out, 0, 0, 0, 0]) };
+    time[0] as u64 * 1_000_000 + time[1] as u64 / 1000
+}
+
 /// Whether the kernel started this program with more rights than its caller has.
 pub fn started_privileged() -> bool {
     // SAFETY: getauxval(3) takes any number.
