@@ -1,4 +1,4 @@
-//! `--image`, `--volume` and `--module`, and what Pyxis calls them: what a user wrote, checked.
+//! `--image`, `--volume`, `--device` and `--module`, and what Pyxis calls them: what a user wrote, checked.
 //!
 //! Slurm may call more than once for one option, first with a default from the environment and then with what
 //! stands on the command line, so every call replaces what an earlier one said.
@@ -23,12 +23,33 @@ pub(crate) struct Options {
 pub(crate) struct Inside {
     /// `--volume`, in the user's order.
     pub(crate) volumes: Vec<Volume>,
+    /// `--device`: GPUs and the like, by their CDI names; the site's default where it was not given.
+    pub(crate) devices: Option<Devices>,
     /// `--module`: a selection of the site's modules in place of its default.
     pub(crate) modules: Option<String>,
     /// `--container-workdir`: where tasks start.
     pub(crate) workdir: Option<String>,
     /// `--container-env`: variables of the job's that the image does not override.
     pub(crate) host_env: Vec<String>,
+}
+
+/// A list of CDI devices, or `none`: fit to be passed on. Whether there are such devices is for the front end to see,
+/// on the node.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Devices(String);
+
+impl Devices {
+    /// Takes a list that has nothing but what such names have.
+    pub(crate) fn parse(text: &str) -> Option<Self> {
+        let is_fit = |byte: u8| byte.is_ascii_alphanumeric() || b"_-.:/=,".contains(&byte);
+        let fits = !text.is_empty() && text.len() <= NAMES_LIMIT && text.bytes().all(is_fit);
+        fits.then(|| Self(text.to_owned()))
+    }
+
+    /// As it was written.
+    pub(crate) fn as_str(&self) -> &str {
+        &self.0
+    }
 }
 
 /// What `--image` says.
@@ -76,6 +97,11 @@ impl Options {
             IMAGE => self.image = parse_image(text)?,
             VOLUME => inside.volumes = parse_volumes(text)?,
             MODULE => inside.modules = Some(parse_modules(text)?),
+            DEVICE => {
+                let devices = Devices::parse(text);
+                inside.devices =
+                    Some(devices.ok_or_else(|| OptionError::Devices(shortened(text)))?);
+            }
             PYXIS_IMAGE => {
                 self.image = Request::parse(&pyxis::image(text)?).map(Image::Wanted)?;
             }
@@ -124,7 +150,7 @@ fn parse_volumes(text: &str) -> Result<Vec<Volume>, OptionError> {
 
 fn parse_modules(text: &str) -> Result<String, OptionError> {
     let is_fit = |byte: u8| byte.is_ascii_alphanumeric() || b"_-.,".contains(&byte);
-    if !text.is_empty() && text.len() <= MODULES_LIMIT && text.bytes().all(is_fit) {
+    if !text.is_empty() && text.len() <= NAMES_LIMIT && text.bytes().all(is_fit) {
         Ok(text.to_owned())
     } else {
         Err(OptionError::Modules(shortened(text)))
@@ -139,6 +165,7 @@ fn shortened(text: &str) -> String {
 const IMAGE: i32 = 1;
 const VOLUME: i32 = 2;
 const MODULE: i32 = 3;
+const DEVICE: i32 = 4;
 const PYXIS_IMAGE: i32 = 11;
 const PYXIS_MOUNTS: i32 = 12;
 const PYXIS_WORKDIR: i32 = 13;
@@ -146,7 +173,7 @@ const PYXIS_ENV: i32 = 14;
 const PYXIS_WRITABLE: i32 = 15;
 const PYXIS_READONLY: i32 = 16;
 
-const OWN: [OptionText; 3] = [
+const OWN: [OptionText; 4] = [
     OptionText {
         name: c"image",
         argument: Some(c"REFERENCE|none"),
@@ -164,6 +191,12 @@ const OWN: [OptionText; 3] = [
         argument: Some(c"NAME[,...]|none"),
         usage: c"modules of the site for the inside of the image (Gantry)",
         number: MODULE,
+    },
+    OptionText {
+        name: c"device",
+        argument: Some(c"NAME[,...]|none"),
+        usage: c"GPUs and other devices by CDI, such as nvidia.com/gpu=0 (Gantry)",
+        number: DEVICE,
     },
 ];
 
@@ -206,14 +239,14 @@ const PYXIS: [OptionText; 6] = [
     },
 ];
 
-/// The most that `--module` may have, in bytes.
-const MODULES_LIMIT: usize = 1024;
+/// The most that `--module` and `--device` may have, in bytes.
+const NAMES_LIMIT: usize = 1024;
 
 /// The most that `--volume` may have, in bytes. It travels as one environment variable and as arguments of every
 /// task, where the kernel takes 128 KiB for one string.
 const VOLUME_LIMIT: usize = 16 << 10;
 
-/// As many volumes as the runtime takes: better told at submission than by every task.
+/// Of the 256 that the runtime takes; the rest is for devices.
 const VOLUMES_MOST: usize = 64;
 
 /// An option that cannot be followed.
@@ -230,6 +263,8 @@ pub(crate) enum OptionError {
     Volume(VolumeError),
     /// Not a list of modules.
     Modules(String),
+    /// Not a list of devices.
+    Devices(String),
     /// What Pyxis would have had.
     Pyxis(PyxisError),
     /// More than [`VOLUME_LIMIT`].
@@ -250,6 +285,12 @@ impl fmt::Display for OptionError {
             Self::Volume(error) => write!(f, "--volume: {error}"),
             Self::Modules(text) => {
                 write!(f, "--module={}: not a list of names, or none", text.escape_debug())
+            }
+            Self::Devices(text) => {
+                write!(f, "--device={}: not a list of devices, or none", text.escape_debug())?;
+                f.write_str(
+                    "\nhint: a device is written VENDOR/CLASS=NAME, such as nvidia.com/gpu=0",
+                )
             }
             Self::Pyxis(error) => write!(f, "{error}"),
             Self::VolumesTooLong(length) => {
@@ -328,6 +369,17 @@ mod tests {
         assert_eq!(options.inside.modules.as_deref(), Some("none"));
         for bad in ["", "a b", "a;b", "../x", &"a".repeat(1025)] {
             assert!(matches!(options.take(3, bad), Err(OptionError::Modules(_))), "{bad}");
+        }
+    }
+
+    #[test]
+    fn devices_are_a_list_of_names() {
+        let mut options = Options::new();
+        options.take(4, "nvidia.com/gpu=1:0,amd.com/gpu=all").unwrap();
+        options.take(4, "none").unwrap();
+        assert_eq!(options.inside.devices, Devices::parse("none"));
+        for bad in ["", "a b", "a;b", "a\n", &"a".repeat(1025)] {
+            assert!(matches!(options.take(4, bad), Err(OptionError::Devices(_))), "{bad}");
         }
     }
 

@@ -2,13 +2,13 @@
 //!
 //! Whoever gets an error from here ends the process: a task that asked for an image never runs on the host.
 
-use crate::options::Inside;
+use crate::options::{Devices, Inside};
 use crate::spank::{Handle, SpankError};
 use crate::stepd::Entry;
 use crate::{identity, variables};
 use image_ref::Digest;
 use nix::fcntl::{FcntlArg, FdFlag, fcntl};
-use std::ffi::CString;
+use std::ffi::{CStr, CString};
 use std::fmt;
 use std::fs::{self, File};
 use std::os::fd::IntoRawFd as _;
@@ -19,25 +19,52 @@ use udiroot_conf::volume;
 /// # Errors
 /// See [`TaskError`]; then the task must not start.
 pub(crate) fn enter(spank: &mut Handle<'_>, entry: &Entry) -> Result<(), TaskError> {
+    let devices = devices(spank, entry);
+    let entry = &Entry { inside: Inside { devices, ..entry.inside.clone() }, ..entry.clone() };
     if entry.digest.is_some() && !entry.is_script && says_front_end(spank)? {
         return hand_to_front_end(spank, entry);
     }
     let script = if entry.is_script { Some(pass_script(spank)?) } else { None };
     let words = match &entry.digest {
-        Some(digest) => {
+        Some(digest) if !asks_for_devices(&entry.inside) => {
             let kept = pmi_descriptor(spank).into_iter().chain(script).collect::<Vec<_>>();
             runtime_words(spank, entry, digest, &kept)
         }
         // Only so does the front end learn of the script's descriptor.
-        None if entry.is_script => return swap(spank, entry),
-        None => {
+        _ if entry.is_script => return swap(spank, entry),
+        // What devices need stands in files, which slurmstepd is not to parse.
+        digest => {
             name_configuration(spank, entry)?;
+            if let Some(digest) = digest {
+                name_digest(spank, entry, digest)?;
+            }
             front_end_words(spank, entry)
         }
     };
     let is_done = spank.prepend_arguments(&words).map_err(TaskError::Slurm)?;
     if is_done { Ok(()) } else { swap(spank, entry) }
 }
+
+/// The devices of the task: what the user says, or the site's default where Slurm granted GPUs.
+fn devices(spank: &Handle<'_>, entry: &Entry) -> Option<Devices> {
+    let default = || entry.config.gpu_devices.clone().filter(|_| has_gpus(spank));
+    entry.inside.devices.clone().or_else(default)
+}
+
+fn asks_for_devices(inside: &Inside) -> bool {
+    inside.devices.as_ref().is_some_and(|devices| devices.as_str() != "none")
+}
+
+/// Whether Slurm granted GPUs to the task, by the variables that it sets for those.
+fn has_gpus(spank: &Handle<'_>) -> bool {
+    let value = |name: &CStr| spank.job_variable(name);
+    // What a step without GPUs in a job with some has (gres/gpu of Slurm).
+    let is_some = |value: String| !["", "NoDevFiles", "-1"].contains(&value.as_str());
+    GPU_VARIABLES.iter().filter_map(|name| value(name)).any(is_some)
+}
+
+const GPU_VARIABLES: [&CStr; 4] =
+    [c"SLURM_STEP_GPUS", c"SLURM_JOB_GPUS", c"CUDA_VISIBLE_DEVICES", c"ROCR_VISIBLE_DEVICES"];
 
 /// Whether the command is `gantry` or `shifter`, which enters the image itself: scripts written for Shifter say so,
 /// and no image has them.
@@ -73,6 +100,8 @@ fn runtime_words(spank: &Handle<'_>, entry: &Entry, digest: &Digest, kept: &[i32
 fn front_end_words(spank: &Handle<'_>, entry: &Entry) -> Vec<String> {
     let mut words =
         vec![entry.config.gantry.display().to_string(), format!("--image={}", entry.request.text)];
+    let devices = entry.inside.devices.iter();
+    words.extend(devices.map(|devices| format!("--device={}", devices.as_str())));
     words.extend(inside_words(spank, &entry.inside));
     words.push("--".to_owned());
     words
@@ -107,13 +136,14 @@ fn name_image(
     program: Option<String>,
 ) -> Result<(), TaskError> {
     let digest = entry.digest.map(|digest| digest.to_string());
-    let Inside { volumes, modules, workdir, host_env } = &entry.inside;
+    let Inside { volumes, devices, modules, workdir, host_env } = &entry.inside;
     let text = |text: String| Some(text).filter(|text| !text.is_empty());
     let variables = [
         (variables::TASK_PROGRAM, program),
         (variables::REQUEST, Some(entry.request.text.clone())),
         (variables::IMAGE, digest),
         (variables::VOLUME, text(volume::canonical(volumes))),
+        (variables::DEVICE, devices.as_ref().map(|devices| devices.as_str().to_owned())),
         (variables::MODULE, modules.clone()),
         (variables::TASK_WORKDIR, workdir.clone()),
         (variables::TASK_ENV, text(host_env.join(","))),
@@ -125,6 +155,13 @@ fn name_image(
         }
     }
     Ok(())
+}
+
+/// Tells the front end the digest of the image that it gets by name, so that it need not ask.
+fn name_digest(spank: &mut Handle<'_>, entry: &Entry, digest: &Digest) -> Result<(), TaskError> {
+    let set = [(variables::REQUEST, &entry.request.text), (variables::IMAGE, &digest.to_string())]
+        .map(|(name, value)| spank.set_job_variable(name, value));
+    set.into_iter().collect::<Result<_, _>>().map_err(TaskError::Slurm)
 }
 
 /// Tells the front end which udiRoot.conf it reads, where plugstack.conf names one.
