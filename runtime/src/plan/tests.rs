@@ -3,6 +3,7 @@
 use super::*;
 use crate::request::{Request, parse};
 use alloc::format;
+use alloc::vec;
 
 fn run(words: &[&str]) -> Run {
     let digest = format!("--digest={}", "ab".repeat(32));
