@@ -3,7 +3,7 @@
 //! Read in every program, used only where `--image` is: a mistake here must not keep jobs without an image from
 //! running, so nobody may fail on it before it matters.
 
-use crate::options::Devices;
+use crate::devices::Devices;
 use std::fmt;
 use std::path::{Path, PathBuf};
 

@@ -3,6 +3,7 @@
 //! Slurm may call more than once for one option, first with a default from the environment and then with what
 //! stands on the command line, so every call replaces what an earlier one said.
 
+use crate::devices::Devices;
 use crate::pyxis::{self, PyxisError};
 use crate::spank::{Handle, OptionText, SpankError};
 use image_ref::{ImageRef, RefError};
@@ -31,25 +32,6 @@ pub(crate) struct Inside {
     pub(crate) workdir: Option<String>,
     /// `--container-env`: variables of the job's that the image does not override.
     pub(crate) host_env: Vec<String>,
-}
-
-/// A list of CDI devices, or `none`: fit to be passed on. Whether there are such devices is for the front end to see,
-/// on the node.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Devices(String);
-
-impl Devices {
-    /// Takes a list that has nothing but what such names have.
-    pub(crate) fn parse(text: &str) -> Option<Self> {
-        let is_fit = |byte: u8| byte.is_ascii_alphanumeric() || b"_-.:/=,".contains(&byte);
-        let fits = !text.is_empty() && text.len() <= NAMES_LIMIT && text.bytes().all(is_fit);
-        fits.then(|| Self(text.to_owned()))
-    }
-
-    /// As it was written.
-    pub(crate) fn as_str(&self) -> &str {
-        &self.0
-    }
 }
 
 /// What `--image` says.
@@ -150,7 +132,7 @@ fn parse_volumes(text: &str) -> Result<Vec<Volume>, OptionError> {
 
 fn parse_modules(text: &str) -> Result<String, OptionError> {
     let is_fit = |byte: u8| byte.is_ascii_alphanumeric() || b"_-.,".contains(&byte);
-    if !text.is_empty() && text.len() <= NAMES_LIMIT && text.bytes().all(is_fit) {
+    if !text.is_empty() && text.len() <= MODULES_LIMIT && text.bytes().all(is_fit) {
         Ok(text.to_owned())
     } else {
         Err(OptionError::Modules(shortened(text)))
@@ -239,8 +221,8 @@ const PYXIS: [OptionText; 6] = [
     },
 ];
 
-/// The most that `--module` and `--device` may have, in bytes.
-const NAMES_LIMIT: usize = 1024;
+/// The most that `--module` may have, in bytes.
+const MODULES_LIMIT: usize = 1024;
 
 /// The most that `--volume` may have, in bytes. It travels as one environment variable and as arguments of every
 /// task, where the kernel takes 128 KiB for one string.
@@ -369,17 +351,6 @@ mod tests {
         assert_eq!(options.inside.modules.as_deref(), Some("none"));
         for bad in ["", "a b", "a;b", "../x", &"a".repeat(1025)] {
             assert!(matches!(options.take(3, bad), Err(OptionError::Modules(_))), "{bad}");
-        }
-    }
-
-    #[test]
-    fn devices_are_a_list_of_names() {
-        let mut options = Options::new();
-        options.take(4, "nvidia.com/gpu=1:0,amd.com/gpu=all").unwrap();
-        options.take(4, "none").unwrap();
-        assert_eq!(options.inside.devices, Devices::parse("none"));
-        for bad in ["", "a b", "a;b", "a\n", &"a".repeat(1025)] {
-            assert!(matches!(options.take(4, bad), Err(OptionError::Devices(_))), "{bad}");
         }
     }
 

@@ -2,13 +2,14 @@
 //!
 //! Whoever gets an error from here ends the process: a task that asked for an image never runs on the host.
 
-use crate::options::{Devices, Inside};
+use crate::devices;
+use crate::options::Inside;
 use crate::spank::{Handle, SpankError};
 use crate::stepd::Entry;
 use crate::{identity, variables};
 use image_ref::Digest;
 use nix::fcntl::{FcntlArg, FdFlag, fcntl};
-use std::ffi::{CStr, CString};
+use std::ffi::CString;
 use std::fmt;
 use std::fs::{self, File};
 use std::os::fd::IntoRawFd as _;
@@ -19,14 +20,15 @@ use udiroot_conf::volume;
 /// # Errors
 /// See [`TaskError`]; then the task must not start.
 pub(crate) fn enter(spank: &mut Handle<'_>, entry: &Entry) -> Result<(), TaskError> {
-    let devices = devices(spank, entry);
-    let entry = &Entry { inside: Inside { devices, ..entry.inside.clone() }, ..entry.clone() };
+    let Entry { inside, config, .. } = entry;
+    let devices = devices::of_task(spank, &inside.devices, &config.gpu_devices);
+    let entry = &Entry { inside: Inside { devices, ..inside.clone() }, ..entry.clone() };
     if entry.digest.is_some() && !entry.is_script && says_front_end(spank)? {
         return hand_to_front_end(spank, entry);
     }
     let script = if entry.is_script { Some(pass_script(spank)?) } else { None };
     let words = match &entry.digest {
-        Some(digest) if !asks_for_devices(&entry.inside) => {
+        Some(digest) if devices::are_none(&entry.inside.devices) => {
             let kept = pmi_descriptor(spank).into_iter().chain(script).collect::<Vec<_>>();
             runtime_words(spank, entry, digest, &kept)
         }
@@ -44,27 +46,6 @@ pub(crate) fn enter(spank: &mut Handle<'_>, entry: &Entry) -> Result<(), TaskErr
     let is_done = spank.prepend_arguments(&words).map_err(TaskError::Slurm)?;
     if is_done { Ok(()) } else { swap(spank, entry) }
 }
-
-/// The devices of the task: what the user says, or the site's default where Slurm granted GPUs.
-fn devices(spank: &Handle<'_>, entry: &Entry) -> Option<Devices> {
-    let default = || entry.config.gpu_devices.clone().filter(|_| has_gpus(spank));
-    entry.inside.devices.clone().or_else(default)
-}
-
-fn asks_for_devices(inside: &Inside) -> bool {
-    inside.devices.as_ref().is_some_and(|devices| devices.as_str() != "none")
-}
-
-/// Whether Slurm granted GPUs to the task, by the variables that it sets for those.
-fn has_gpus(spank: &Handle<'_>) -> bool {
-    let value = |name: &CStr| spank.job_variable(name);
-    // What a step without GPUs in a job with some has (gres/gpu of Slurm).
-    let is_some = |value: String| !["", "NoDevFiles", "-1"].contains(&value.as_str());
-    GPU_VARIABLES.iter().filter_map(|name| value(name)).any(is_some)
-}
-
-const GPU_VARIABLES: [&CStr; 4] =
-    [c"SLURM_STEP_GPUS", c"SLURM_JOB_GPUS", c"CUDA_VISIBLE_DEVICES", c"ROCR_VISIBLE_DEVICES"];
 
 /// Whether the command is `gantry` or `shifter`, which enters the image itself: scripts written for Shifter say so,
 /// and no image has them.

@@ -3,7 +3,8 @@
 //! Whoever runs a job can write any of them. They spare a question to the gateway and nothing else: a digest is a
 //! name, and whether the caller may use the image is for the runtime to decide.
 
-use crate::options::{Devices, Inside, Request};
+use crate::devices::Devices;
+use crate::options::{Inside, Request};
 use crate::spank::{self, Handle, SpankError};
 use image_ref::{Digest, Version};
 use std::ffi::{CStr, CString};

@@ -2,6 +2,7 @@
 
 use super::*;
 use crate::config::Config;
+use crate::devices::{Devices, GPU_VARIABLES};
 use crate::options::{Options, Request};
 use crate::spank::world;
 use std::io::Write as _;
