@@ -260,7 +260,8 @@ fn descriptor(text: &[u8]) -> Option<i32> {
 }
 
 const DIGITS: &str = "64 lower-case hexadecimal digits";
-const VOLUME_LIMIT: usize = 64;
+/// A GPU's driver alone is about a hundred files.
+const VOLUME_LIMIT: usize = 256;
 const REQUEST_LIMIT: usize = 1024;
 const PATH_LIMIT: usize = 4095;
 

@@ -3,6 +3,7 @@
 //! Read in every program, used only where `--image` is: a mistake here must not keep jobs without an image from
 //! running, so nobody may fail on it before it matters.
 
+use crate::devices::Devices;
 use std::fmt;
 use std::path::{Path, PathBuf};
 
@@ -21,6 +22,8 @@ pub(crate) struct Config {
     pub(crate) enter: Enter,
     /// `pyxis_options=yes`: whether Pyxis' options are taken too.
     pub(crate) pyxis_options: bool,
+    /// `gpu_devices=`: the devices of a task that was granted GPUs and names none.
+    pub(crate) gpu_devices: Option<Devices>,
 }
 
 /// What of a job with an image runs inside it.
@@ -44,6 +47,7 @@ impl Default for Config {
             suid: "/usr/libexec/gantry/gantry-suid".into(),
             enter: Enter::default(),
             pyxis_options: false,
+            gpu_devices: None,
         }
     }
 }
@@ -78,6 +82,11 @@ pub(crate) fn parse(words: &[String]) -> Result<Config, ConfigError> {
                     _ => return Err(ConfigError::Switch(word.clone())),
                 }
             }
+            "gpu_devices" => {
+                let devices = Devices::parse(value);
+                config.gpu_devices =
+                    Some(devices.ok_or_else(|| ConfigError::Devices(word.clone()))?);
+            }
             _ => return Err(ConfigError::Unknown(word.clone())),
         }
     }
@@ -100,6 +109,8 @@ pub(crate) enum ConfigError {
     Enter(String),
     /// The value is neither `yes` nor `no`.
     Switch(String),
+    /// The value is no list of devices.
+    Devices(String),
 }
 
 impl fmt::Display for ConfigError {
@@ -107,7 +118,7 @@ impl fmt::Display for ConfigError {
         match self {
             Self::Unknown(word) => write!(
                 f,
-                "plugstack.conf gives the plugin `{}`, which is not one of conf=, imgctl=, gantry=, suid=, enter= and pyxis_options=",
+                "plugstack.conf gives the plugin `{}`, which is not one of conf=, imgctl=, gantry=, suid=, enter=, pyxis_options= and gpu_devices=",
                 word.escape_debug()
             ),
             Self::Relative(word) => {
@@ -115,6 +126,9 @@ impl fmt::Display for ConfigError {
             }
             Self::Switch(word) => {
                 write!(f, "plugstack.conf: `{}` is neither yes nor no", word.escape_debug())
+            }
+            Self::Devices(word) => {
+                write!(f, "plugstack.conf: `{}` is not a list of devices", word.escape_debug())
             }
             Self::Enter(word) => write!(
                 f,
@@ -143,7 +157,8 @@ mod tests {
 
     #[test]
     fn every_documented_word_is_taken() {
-        let line = "conf=/c imgctl=/i gantry=/g suid=/s enter=all pyxis_options=yes";
+        let line = "conf=/c imgctl=/i gantry=/g suid=/s enter=all pyxis_options=yes \
+                    gpu_devices=nvidia.com/gpu=all";
         let expected = Config {
             conf: Some("/c".into()),
             imgctl: "/i".into(),
@@ -151,6 +166,7 @@ mod tests {
             suid: "/s".into(),
             enter: Enter::All,
             pyxis_options: true,
+            gpu_devices: Devices::parse("nvidia.com/gpu=all"),
         };
         assert_eq!(parse(&words(line)), Ok(expected));
     }
@@ -162,6 +178,7 @@ mod tests {
             ("long_options", ConfigError::Unknown("long_options".into())),
             ("suid=gantry-suid", ConfigError::Relative("suid=gantry-suid".into())),
             ("enter=batch", ConfigError::Enter("enter=batch".into())),
+            ("gpu_devices=a;b", ConfigError::Devices("gpu_devices=a;b".into())),
             ("pyxis_options=1", ConfigError::Switch("pyxis_options=1".into())),
         ] {
             assert_eq!(parse(&words(line)), Err(error), "{line}");

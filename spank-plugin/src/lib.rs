@@ -6,6 +6,7 @@
 #![allow(unsafe_code)]
 
 mod config;
+mod devices;
 mod dispatch;
 #[cfg(test)]
 mod fake_program;

@@ -1,8 +1,9 @@
-//! `--image`, `--volume` and `--module`, and what Pyxis calls them: what a user wrote, checked.
+//! `--image`, `--volume`, `--device` and `--module`, and what Pyxis calls them: what a user wrote, checked.
 //!
 //! Slurm may call more than once for one option, first with a default from the environment and then with what
 //! stands on the command line, so every call replaces what an earlier one said.
 
+use crate::devices::Devices;
 use crate::pyxis::{self, PyxisError};
 use crate::spank::{Handle, OptionText, SpankError};
 use image_ref::{ImageRef, RefError};
@@ -25,6 +26,8 @@ pub(crate) struct Options {
 pub(crate) struct Inside {
     /// `--volume`, in the user's order.
     pub(crate) volumes: Vec<Volume>,
+    /// `--device`: GPUs and the like, by their CDI names; the site's default where it was not given.
+    pub(crate) devices: Option<Devices>,
     /// `--module`: a selection of the site's modules in place of its default.
     pub(crate) modules: Option<String>,
     /// `--container-workdir`: where tasks start.
@@ -79,6 +82,11 @@ impl Options {
             VOLUME => inside.volumes = parse_volumes(text)?,
             WAIT => self.wait = parse_wait(text)?,
             MODULE => inside.modules = Some(parse_modules(text)?),
+            DEVICE => {
+                let devices = Devices::parse(text);
+                inside.devices =
+                    Some(devices.ok_or_else(|| OptionError::Devices(shortened(text)))?);
+            }
             PYXIS_IMAGE => {
                 self.image = Request::parse(&pyxis::image(text)?).map(Image::Wanted)?;
             }
@@ -151,6 +159,7 @@ const IMAGE: i32 = 1;
 const VOLUME: i32 = 2;
 const MODULE: i32 = 3;
 const WAIT: i32 = 4;
+const DEVICE: i32 = 5;
 const PYXIS_IMAGE: i32 = 11;
 const PYXIS_MOUNTS: i32 = 12;
 const PYXIS_WORKDIR: i32 = 13;
@@ -158,7 +167,7 @@ const PYXIS_ENV: i32 = 14;
 const PYXIS_WRITABLE: i32 = 15;
 const PYXIS_READONLY: i32 = 16;
 
-const OWN: [OptionText; 4] = [
+const OWN: [OptionText; 5] = [
     OptionText {
         name: c"image",
         argument: Some(c"REFERENCE|none"),
@@ -182,6 +191,12 @@ const OWN: [OptionText; 4] = [
         argument: Some(c"yes|no"),
         usage: c"no: submit while the image is still being pulled (Gantry)",
         number: WAIT,
+    },
+    OptionText {
+        name: c"device",
+        argument: Some(c"NAME[,...]|none"),
+        usage: c"GPUs and other devices by CDI, such as nvidia.com/gpu=0 (Gantry)",
+        number: DEVICE,
     },
 ];
 
@@ -231,7 +246,7 @@ const MODULES_LIMIT: usize = 1024;
 /// task, where the kernel takes 128 KiB for one string.
 const VOLUME_LIMIT: usize = 16 << 10;
 
-/// As many volumes as the runtime takes: better told at submission than by every task.
+/// Of the 256 that the runtime takes; the rest is for devices.
 const VOLUMES_MOST: usize = 64;
 
 /// An option that cannot be followed.
@@ -250,6 +265,8 @@ pub(crate) enum OptionError {
     Wait(String),
     /// Not a list of modules.
     Modules(String),
+    /// Not a list of devices.
+    Devices(String),
     /// What Pyxis would have had.
     Pyxis(PyxisError),
     /// More than [`VOLUME_LIMIT`].
@@ -273,6 +290,12 @@ impl fmt::Display for OptionError {
             }
             Self::Modules(text) => {
                 write!(f, "--module={}: not a list of names, or none", text.escape_debug())
+            }
+            Self::Devices(text) => {
+                write!(f, "--device={}: not a list of devices, or none", text.escape_debug())?;
+                f.write_str(
+                    "\nhint: a device is written VENDOR/CLASS=NAME, such as nvidia.com/gpu=0",
+                )
             }
             Self::Pyxis(error) => write!(f, "{error}"),
             Self::VolumesTooLong(length) => {

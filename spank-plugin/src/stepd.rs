@@ -21,7 +21,7 @@ pub(crate) enum Plan {
 }
 
 /// How the tasks of this step get into their image.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct Entry {
     /// The site's programs.
     pub(crate) config: Config,

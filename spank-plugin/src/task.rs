@@ -2,6 +2,7 @@
 //!
 //! Whoever gets an error from here ends the process: a task that asked for an image never runs on the host.
 
+use crate::devices;
 use crate::options::Inside;
 use crate::spank::{Handle, SpankError};
 use crate::stepd::Entry;
@@ -19,19 +20,26 @@ use udiroot_conf::volume;
 /// # Errors
 /// See [`TaskError`]; then the task must not start.
 pub(crate) fn enter(spank: &mut Handle<'_>, entry: &Entry) -> Result<(), TaskError> {
+    let Entry { inside, config, .. } = entry;
+    let devices = devices::of_task(spank, &inside.devices, &config.gpu_devices);
+    let entry = &Entry { inside: Inside { devices, ..inside.clone() }, ..entry.clone() };
     if entry.digest.is_some() && !entry.is_script && says_front_end(spank)? {
         return hand_to_front_end(spank, entry);
     }
     let script = if entry.is_script { Some(pass_script(spank)?) } else { None };
     let words = match &entry.digest {
-        Some(digest) => {
+        Some(digest) if devices::are_none(&entry.inside.devices) => {
             let kept = pmi_descriptor(spank).into_iter().chain(script).collect::<Vec<_>>();
             runtime_words(spank, entry, digest, &kept)
         }
         // Only so does the front end learn of the script's descriptor.
-        None if entry.is_script => return swap(spank, entry),
-        None => {
+        _ if entry.is_script => return swap(spank, entry),
+        // What devices need stands in files, which slurmstepd is not to parse.
+        digest => {
             name_configuration(spank, entry)?;
+            if let Some(digest) = digest {
+                name_digest(spank, entry, digest)?;
+            }
             front_end_words(spank, entry)
         }
     };
@@ -73,6 +81,8 @@ fn runtime_words(spank: &Handle<'_>, entry: &Entry, digest: &Digest, kept: &[i32
 fn front_end_words(spank: &Handle<'_>, entry: &Entry) -> Vec<String> {
     let mut words =
         vec![entry.config.gantry.display().to_string(), format!("--image={}", entry.request.text)];
+    let devices = entry.inside.devices.iter();
+    words.extend(devices.map(|devices| format!("--device={}", devices.as_str())));
     words.extend(inside_words(spank, &entry.inside));
     words.push("--".to_owned());
     words
@@ -107,13 +117,14 @@ fn name_image(
     program: Option<String>,
 ) -> Result<(), TaskError> {
     let digest = entry.digest.map(|digest| digest.to_string());
-    let Inside { volumes, modules, workdir, host_env } = &entry.inside;
+    let Inside { volumes, devices, modules, workdir, host_env } = &entry.inside;
     let text = |text: String| Some(text).filter(|text| !text.is_empty());
     let variables = [
         (variables::TASK_PROGRAM, program),
         (variables::REQUEST, Some(entry.request.text.clone())),
         (variables::IMAGE, digest),
         (variables::VOLUME, text(volume::canonical(volumes))),
+        (variables::DEVICE, devices.as_ref().map(|devices| devices.as_str().to_owned())),
         (variables::MODULE, modules.clone()),
         (variables::TASK_WORKDIR, workdir.clone()),
         (variables::TASK_ENV, text(host_env.join(","))),
@@ -125,6 +136,13 @@ fn name_image(
         }
     }
     Ok(())
+}
+
+/// Tells the front end the digest of the image that it gets by name, so that it need not ask.
+fn name_digest(spank: &mut Handle<'_>, entry: &Entry, digest: &Digest) -> Result<(), TaskError> {
+    let set = [(variables::REQUEST, &entry.request.text), (variables::IMAGE, &digest.to_string())]
+        .map(|(name, value)| spank.set_job_variable(name, value));
+    set.into_iter().collect::<Result<_, _>>().map_err(TaskError::Slurm)
 }
 
 /// Tells the front end which udiRoot.conf it reads, where plugstack.conf names one.

@@ -3,6 +3,7 @@
 //! Whoever runs a job can write any of them. They spare a question to the gateway and nothing else: a digest is a
 //! name, and whether the caller may use the image is for the runtime to decide.
 
+use crate::devices::Devices;
 use crate::options::{Inside, Request};
 use crate::spank::{self, Handle, SpankError};
 use image_ref::{Digest, Version};
@@ -19,6 +20,8 @@ pub(crate) const AWAITED: &CStr = c"GANTRY_IMAGE_AWAITED";
 pub(crate) const VOLUME: &CStr = c"GANTRY_VOLUME";
 /// The selection of modules.
 pub(crate) const MODULE: &CStr = c"GANTRY_MODULE";
+/// The devices.
+pub(crate) const DEVICE: &CStr = c"GANTRY_DEVICE";
 /// Where a task whose `argv[0]` is the front end starts inside.
 pub(crate) const TASK_WORKDIR: &CStr = c"GANTRY_TASK_WORKDIR";
 /// The variables, with commas between, that its image does not override.
@@ -63,8 +66,10 @@ pub(crate) fn export(
     set(spank, c"SHIFTER_IMAGEREQUEST", &request.reference.tag_text())?;
     let volumes = volume::canonical(&inside.volumes);
     let modules = inside.modules.as_deref().unwrap_or_default();
+    let devices = inside.devices.as_ref().map_or("", Devices::as_str);
     for (name, value) in [
-        (VOLUME, &*volumes),
+        (DEVICE, devices),
+        (VOLUME, &volumes),
         (c"SHIFTER_VOLUME", &volumes),
         (MODULE, modules),
         (c"SHIFTER_MODULE", modules),

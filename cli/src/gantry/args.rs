@@ -22,6 +22,9 @@ pub(super) struct Options {
     /// Make a host path visible inside, as FROM:TO[:ro]; may be given several times, or with `;` between
     #[arg(short = 'V', long = "volume", value_name = "FROM:TO[:ro]")]
     pub(super) volumes: Vec<String>,
+    /// A device in the words of CDI, such as nvidia.com/gpu=0; several times, or with `,` between; `none` for none
+    #[arg(long = "device", value_name = "VENDOR/CLASS=NAME")]
+    pub(super) devices: Vec<String>,
     /// Modules of the site in place of its default ones, as NAME[,NAME...]; `none` for none
     #[arg(short, long, value_name = "NAMES")]
     pub(super) module: Option<String>,

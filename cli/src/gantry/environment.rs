@@ -14,6 +14,9 @@ pub(super) const TASK_PROGRAM: &str = "GANTRY_TASK_PROGRAM";
 /// What tells this program about a task, and is nobody else's.
 pub(super) const OF_TASK: [&str; 3] = [TASK_PROGRAM, "GANTRY_TASK_WORKDIR", "GANTRY_TASK_ENV"];
 
+/// The devices of the job or step.
+const DEVICE: &str = "GANTRY_DEVICE";
+
 /// Slurm carries a job's variables under names with this in front, also with `--export=NONE`.
 const SPANK_PREFIX: &str = "SLURM_SPANK_";
 
@@ -110,6 +113,16 @@ impl Environment {
         option.or_else(|| names.find_map(|name| self.value_or_jobs(name)))
     }
 
+    /// The lists of devices: those on the command line or else the job's.
+    pub(super) fn devices(&self, options: Vec<String>) -> Vec<String> {
+        if options.is_empty() { self.value_or_jobs(DEVICE).into_iter().collect() } else { options }
+    }
+
+    /// The list of devices of a task that the plugin describes.
+    pub(super) fn task_devices(&self) -> Vec<String> {
+        self.value(DEVICE).into_iter().collect()
+    }
+
     /// Where a task that the plugin describes starts inside.
     pub(super) fn task_workdir(&self) -> Option<OsString> {
         self.value("GANTRY_TASK_WORKDIR").map(Into::into)
@@ -183,6 +196,14 @@ mod tests {
         let shifter = Environment::fake(&[("SLURM_SPANK_SHIFTER_VOLUME", "/s:/t")], false);
         assert_eq!(shifter.volumes(&[]).unwrap(), ["/s:/t"]);
         assert!(shifter.task_volumes().unwrap().is_empty());
+    }
+
+    #[test]
+    fn devices_typed_replace_the_jobs() {
+        let job = Environment::fake(&[("SLURM_SPANK_GANTRY_DEVICE", "a.b/c=d")], false);
+        assert_eq!(job.devices(vec![]), ["a.b/c=d"]);
+        assert_eq!(job.devices(vec!["none".into()]), ["none"]);
+        assert!(job.task_devices().is_empty());
     }
 
     #[test]

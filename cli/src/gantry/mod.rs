@@ -5,6 +5,7 @@
 
 mod args;
 mod caller;
+mod devices;
 mod enter;
 mod env_file;
 mod environment;
@@ -24,10 +25,12 @@ use enter::{Ended, Entry};
 use environment::{Environment, TaskProgram};
 use gateway_api::PullRequest;
 use image::Choice;
-use image_ref::{Digest, ImageRef};
+use image_ref::{Digest, ImageRef, SIDECAR_LIMIT, Sidecar};
 use std::convert::Infallible;
 use std::ffi::OsString;
-use std::path::Path;
+use std::fs::File;
+use std::io::Read as _;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 /// Runs one command line. Returns only where nothing was started.
@@ -99,14 +102,15 @@ fn run_command(
         return Err(already_inside(&found.request).into());
     }
     let volumes = environment.volumes(&options.volumes)?;
+    let verbose = options.verbose.then_some(program);
     let mut env = Vec::new();
     for path in &options.env_file {
         env.extend(env_file::read(path)?);
     }
     env.extend(options.env);
-    let entry = Entry {
+    let mut entry = Entry {
         digest: found.digest,
-        request: found.request,
+        request: found.request.clone(),
         volumes,
         modules: environment.modules(options.module),
         workdir: options.workdir,
@@ -118,7 +122,8 @@ fn run_command(
         time: options.time,
         command: options.command,
     };
-    enter::run_inside(&found.suid_path, &entry, &[], options.verbose.then_some(program))
+    add_devices(&mut entry, &environment.devices(options.devices), &found, verbose)?;
+    enter::run_inside(&found.suid_path, &entry, &[], verbose)
 }
 
 /// A task of a Slurm step, where the plugin has put this program in the place of the task's own.
@@ -131,9 +136,9 @@ fn run_task(
 ) -> Result<Infallible, Ended> {
     let found = find(image::of_task(environment)?, environment.awaited(), "gantry")?;
     let command = std::iter::once(task.0).chain(args.iter().skip(1).cloned()).collect();
-    let entry = Entry {
+    let mut entry = Entry {
         digest: found.digest,
-        request: found.request,
+        request: found.request.clone(),
         volumes: environment.task_volumes()?,
         modules: environment.value("GANTRY_MODULE"),
         workdir: environment.task_workdir().map(Some),
@@ -142,7 +147,32 @@ fn run_task(
         command,
         ..Entry::default()
     };
+    add_devices(&mut entry, &environment.task_devices(), &found, None)?;
     enter::run_inside(&found.suid_path, &entry, &environment::OF_TASK, None)
+}
+
+/// Adds what devices need to what the user asked for, which goes before it.
+fn add_devices(
+    entry: &mut Entry,
+    lists: &[String],
+    found: &Found,
+    verbose: Option<&'static str>,
+) -> Result<(), Failure> {
+    if lists.is_empty() {
+        return Ok(());
+    }
+    let injection = devices::find(lists)?;
+    if let Some(program) = verbose {
+        injection.notes.iter().for_each(|note| output::note(program, note));
+    }
+    let target = |volume: &str| volume.split(':').nth(1).map(str::to_owned);
+    let own: Vec<_> = entry.volumes.iter().map(|volume| target(volume)).collect();
+    let is_free = |volume: &&String| !own.contains(&target(volume));
+    entry.volumes.extend(injection.volumes.iter().filter(is_free).cloned());
+    entry.env.splice(..0, injection.env.iter().map(Into::into));
+    let image = found.image_env();
+    entry.env.extend(devices::search_paths(&injection, &entry.env, image.as_deref()));
+    Ok(())
 }
 
 /// An image that can be entered.
@@ -150,7 +180,20 @@ struct Found {
     digest: image_ref::Digest,
     /// What the user wrote for it.
     request: String,
-    suid_path: std::path::PathBuf,
+    suid_path: PathBuf,
+    /// The image directory.
+    image_path: Option<PathBuf>,
+}
+
+impl Found {
+    /// The image's own environment, where the caller may read what lies beside it: not that of a private image.
+    fn image_env(&self) -> Option<Vec<Vec<u8>>> {
+        let path = self.image_path.as_ref()?.join(image_ref::sidecar_file(&self.digest));
+        let mut bytes = Vec::new();
+        let limit = u64::try_from(SIDECAR_LIMIT).unwrap_or(u64::MAX);
+        File::open(path).ok()?.take(limit).read_to_end(&mut bytes).ok()?;
+        Sidecar::decode(&bytes).ok().map(|sidecar| sidecar.env)
+    }
 }
 
 fn find(choice: Choice, awaited: Option<Digest>, program: &'static str) -> Result<Found, Failure> {
@@ -163,7 +206,7 @@ fn find(choice: Choice, awaited: Option<Digest>, program: &'static str) -> Resul
         },
         Choice::Host => return Err(image::no_image()),
     };
-    Ok(Found { digest, request, suid_path: site.suid_path })
+    Ok(Found { digest, request, suid_path: site.suid_path, image_path: site.image_path })
 }
 
 fn ask(

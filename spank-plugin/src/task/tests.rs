@@ -2,6 +2,7 @@
 
 use super::*;
 use crate::config::Config;
+use crate::devices::{Devices, GPU_VARIABLES};
 use crate::options::{Options, Request};
 use crate::spank::world;
 use std::io::Write as _;
@@ -85,6 +86,44 @@ fn without_a_digest_the_front_end_asks() {
             "-x"
         ]
     );
+}
+
+#[test]
+fn with_devices_the_front_end_reads_their_files_and_has_the_digest() {
+    let mut entry = entry(Some(HEX));
+    entry.inside.volumes.clear();
+    entry.inside.devices = Devices::parse("nvidia.com/gpu=0");
+    let words = entered(&entry);
+    let front = ["/usr/bin/gantry", "--image=docker:a:1", "--device=nvidia.com/gpu=0", "--"];
+    assert_eq!(words[..4], front);
+    assert_eq!(job("GANTRY_IMAGE"), Some(format!("sha256:{HEX}")));
+    assert_eq!(job("GANTRY_IMAGE_REQUEST").as_deref(), Some("docker:a:1"));
+    entry.is_script = true;
+    world(|w| w.arguments = vec!["/dev/null".into()]);
+    enter(&mut Handle::new(), &entry).unwrap();
+    assert_eq!(world(|w| w.arguments.clone()), ["/usr/bin/gantry"]);
+    assert!(job("GANTRY_TASK_PROGRAM").unwrap().starts_with("/proc/self/fd/"));
+    assert_eq!(job("GANTRY_DEVICE").as_deref(), Some("nvidia.com/gpu=0"));
+}
+
+#[test]
+fn the_sites_gpu_devices_are_for_tasks_with_gpus_that_name_none() {
+    let mut entry = entry(Some(HEX));
+    entry.config.gpu_devices = Devices::parse("amd.com/gpu=all");
+    let device = |entry: &Entry| entered(entry).into_iter().find(|w| w.starts_with("--device="));
+    assert_eq!(device(&entry), None);
+    for nothing in ["", "NoDevFiles", "-1"] {
+        world(|w| w.job.insert("CUDA_VISIBLE_DEVICES".into(), nothing.into()));
+        assert_eq!(device(&entry), None, "{nothing}");
+    }
+    for name in GPU_VARIABLES {
+        world(|w| w.job = [(name.to_str().unwrap().to_owned(), "0".to_owned())].into());
+        assert_eq!(device(&entry).as_deref(), Some("--device=amd.com/gpu=all"), "{name:?}");
+    }
+    entry.inside.devices = Devices::parse("nvidia.com/gpu=1");
+    assert_eq!(device(&entry).as_deref(), Some("--device=nvidia.com/gpu=1"));
+    entry.inside.devices = Devices::parse("none");
+    assert_eq!(entered(&entry)[1], "run");
 }
 
 #[test]
