@@ -21,7 +21,7 @@ enum Source {
 }
 
 /// Every file: where it comes from, where it goes and its mode. Root owns them all.
-const FILES: [(Source, &str, u32); 14] = [
+const FILES: [(Source, &str, u32); 16] = [
     (Source::Product("imgctl"), "usr/bin/imgctl", 0o755),
     (Source::Product("gantry"), "usr/bin/gantry", 0o755),
     (Source::Product("gantry-gateway"), "usr/sbin/gantry-gateway", 0o755),
@@ -45,6 +45,12 @@ const FILES: [(Source, &str, u32); 14] = [
     ),
     (Source::File("packaging/slurm/gantry-prolog"), "usr/libexec/gantry/gantry-prolog", 0o755),
     (Source::File("packaging/slurm/gantry-epilog"), "usr/libexec/gantry/gantry-epilog", 0o755),
+    (
+        Source::File("packaging/mpi/gantry-mpi-module"),
+        "usr/libexec/gantry/gantry-mpi-module",
+        0o755,
+    ),
+    (Source::File("packaging/mpi/gantry-mpi-check"), "usr/libexec/gantry/gantry-mpi-check", 0o755),
     // Not where Slurm reads it: turning the plugin on is the admin's decision.
     (
         Source::File("packaging/slurm/plugstack.conf.d/gantry.conf"),
