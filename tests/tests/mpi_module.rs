@@ -118,6 +118,19 @@ fn privileged_no_module_is_made_of_a_library_of_another_abi_or_over_one_in_use()
             refused.failed_with(1)?;
         }
         ensure!(!fs::exists("/opt/mpi")?, "a refused module left a directory");
+        // What the library opens by itself is kept as it lies there.
+        fs::create_dir_all("/srv/plugins")?;
+        fs::copy(format!("{host}/mpich/libfabric.so.1"), "/srv/plugins/own.so")?;
+        ROOT.run(&[MAKE, "b", &library, "/opt/mpi/b", "/srv/plugins"])?.ok()?;
+        // Without its own directory this copy of the library lacks what lies there.
+        fs::copy(&library, "/srv/plugins/lacks.so")?;
+        let lacks = ROOT.run(&[MAKE, "c", &library, "/opt/mpi/c", "/srv/plugins"])?;
+        ensure!(lacks.stderr.contains("lacks.so needs: libfabric.so.1"), "{lacks}");
+        lacks.failed_with(1)?;
+        ensure!(!fs::exists("/opt/mpi/c")? && !fs::exists("/opt/mpi/c.new")?, "left behind");
+        for (path, there) in [("plugins/own.so", true), ("own.so", false), (".plugins", false)] {
+            ensure!(fs::exists(format!("/opt/mpi/b/{path}"))? == there, "{path}");
+        }
         Ok(())
     })
 }
