@@ -42,7 +42,7 @@ fn p10_a_step_without_an_image_is_left_alone() {
     assert_eq!(world(|w| w.arguments.clone()), ["app"]);
     assert_eq!(
         world(|w| w.options.iter().map(|o| o.name).collect::<Vec<_>>()),
-        [c"image", c"volume", c"module"]
+        [c"image", c"volume", c"module", c"device"]
     );
 }
 
