@@ -78,9 +78,9 @@ fn build_defective() -> Result<String> {
 fn insert_panics(dispatch: &Path) -> Result<()> {
     let mut text = fs::read_to_string(dispatch)?;
     for (hook, line) in [
-        ("init", "let registered = options::register(spank);"),
+        ("init", "let config = config::parse(words);"),
         ("option", "state().options.take(number, text)"),
-        ("client", "let State { config, options, .. } = &*state();"),
+        ("client", "let State { config, options, first, .. } = &mut *state;"),
         ("step", "let plan = stepd::plan("),
         ("task", "spank.unset_job_variable(variables::INSIDE);"),
     ] {
