@@ -9,7 +9,7 @@ use std::error::Error as _;
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
-use udiroot_conf::{CommandConf, LoadError};
+use udiroot_conf::{CommandConf, LoadError, SUID_PATH};
 
 /// The options that every `imgctl` command takes, and `gantry` by its environment.
 #[derive(Clone, Debug, Default)]
@@ -61,7 +61,7 @@ impl Site {
                     && wishes.system.is_some()
                     && !wishes.gateways.is_empty() =>
             {
-                Self { suid_path: DEFAULT_SUID_PATH.into(), ..Self::default() }
+                Self { suid_path: SUID_PATH.into(), ..Self::default() }
             }
             Err(error) => return Err(unusable(&error)),
         };
@@ -135,9 +135,6 @@ pub const CONF_PATHS: [&str; 2] = ["/etc/gantry/udiRoot.conf", "/etc/shifter/udi
 
 /// The variable that names another file, for the unprivileged programs only.
 const CONF_VARIABLE: &str = "GANTRY_CONF";
-
-/// Where packages install the set-user-id program.
-const DEFAULT_SUID_PATH: &str = "/usr/libexec/gantry/gantry-suid";
 
 #[cfg(test)]
 mod tests {

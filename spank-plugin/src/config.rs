@@ -44,7 +44,7 @@ impl Default for Config {
             conf: None,
             imgctl: "/usr/bin/imgctl".into(),
             gantry: "/usr/bin/gantry".into(),
-            suid: "/usr/libexec/gantry/gantry-suid".into(),
+            suid: udiroot_conf::SUID_PATH.into(),
             enter: Enter::default(),
             pyxis_options: false,
             gpu_devices: None,

@@ -12,6 +12,9 @@ use alloc::string::String;
 use alloc::vec::Vec;
 use core::fmt;
 
+/// `gantrySuidPath` where the file does not say: where packages install the set-user-id program.
+pub const SUID_PATH: &str = "/usr/libexec/gantry/gantry-suid";
+
 /// A site's configuration as the commands see it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct CommandConf {
@@ -39,7 +42,7 @@ impl CommandConf {
     pub fn parse(text: impl AsRef<[u8]>) -> Result<Self, ConfError> {
         let mut found = Self {
             conf: parse(&text)?,
-            gantry_suid_path: "/usr/libexec/gantry/gantry-suid".into(),
+            gantry_suid_path: SUID_PATH.into(),
             munge_socket_path: None,
             image_gateway: Vec::new(),
             gateway_timeout: None,

@@ -37,7 +37,7 @@ pub use size::parse_size;
 pub use volume::{Origin, Volume, VolumeError};
 
 #[cfg(feature = "unprivileged")]
-pub use commands::{CommandConf, Notice};
+pub use commands::{CommandConf, Notice, SUID_PATH};
 #[cfg(feature = "unprivileged")]
 pub use load::{LoadError, load};
 
