@@ -5,6 +5,7 @@
 
 use crate::devices::Devices;
 use crate::pyxis::{self, PyxisError};
+use crate::resolve::Wait;
 use crate::spank::{Handle, OptionText, SpankError};
 use image_ref::{ImageRef, RefError};
 use std::fmt;
@@ -16,7 +17,7 @@ pub(crate) struct Options {
     /// `--image`.
     pub(crate) image: Image,
     /// `--image-wait`: whether submission waits until the image is made.
-    pub(crate) wait: bool,
+    pub(crate) wait: Wait,
     /// What the inside is like.
     pub(crate) inside: Inside,
 }
@@ -61,14 +62,14 @@ pub(crate) struct Request {
 /// # Errors
 /// Whatever Slurm has against it, such as another plugin's option of that name.
 pub(crate) fn register(spank: &mut Handle<'_>, with_pyxis: bool) -> Result<(), SpankError> {
-    let pyxis = if with_pyxis { PYXIS.as_slice() } else { &[] };
+    let pyxis = if with_pyxis { pyxis::OPTIONS.as_slice() } else { &[] };
     OWN.iter().chain(pyxis).try_for_each(|option| spank.register(option))
 }
 
 impl Options {
     /// Before any option was seen.
     pub(crate) fn new() -> Self {
-        Self { image: Image::Unsaid, wait: true, inside: Inside::default() }
+        Self { image: Image::Unsaid, wait: Wait::Yes, inside: Inside::default() }
     }
 
     /// Takes the option `number` with its argument.
@@ -87,15 +88,15 @@ impl Options {
                 inside.devices =
                     Some(devices.ok_or_else(|| OptionError::Devices(shortened(text)))?);
             }
-            PYXIS_IMAGE => {
+            pyxis::IMAGE => {
                 self.image = Request::parse(&pyxis::image(text)?).map(Image::Wanted)?;
             }
-            PYXIS_MOUNTS => inside.volumes = parse_volumes(&pyxis::mounts(text)?)?,
-            PYXIS_WORKDIR if text.starts_with('/') => inside.workdir = Some(text.to_owned()),
-            PYXIS_WORKDIR => return Err(PyxisError::Directory(shortened(text)).into()),
-            PYXIS_ENV => inside.host_env = pyxis::names(text)?,
-            PYXIS_WRITABLE => return Err(PyxisError::Writable.into()),
-            PYXIS_READONLY => {}
+            pyxis::MOUNTS => inside.volumes = parse_volumes(&pyxis::mounts(text)?)?,
+            pyxis::WORKDIR if text.starts_with('/') => inside.workdir = Some(text.to_owned()),
+            pyxis::WORKDIR => return Err(PyxisError::Directory(shortened(text)).into()),
+            pyxis::ENV => inside.host_env = pyxis::names(text)?,
+            pyxis::WRITABLE => return Err(PyxisError::Writable.into()),
+            pyxis::READONLY => {}
             _ => return Err(OptionError::Unknown(number)),
         }
         Ok(())
@@ -133,10 +134,10 @@ fn parse_volumes(text: &str) -> Result<Vec<Volume>, OptionError> {
     Ok(volumes)
 }
 
-fn parse_wait(text: &str) -> Result<bool, OptionError> {
+fn parse_wait(text: &str) -> Result<Wait, OptionError> {
     match text {
-        "yes" => Ok(true),
-        "no" => Ok(false),
+        "yes" => Ok(Wait::Yes),
+        "no" => Ok(Wait::No),
         _ => Err(OptionError::Wait(shortened(text))),
     }
 }
@@ -160,12 +161,6 @@ const VOLUME: i32 = 2;
 const MODULE: i32 = 3;
 const WAIT: i32 = 4;
 const DEVICE: i32 = 5;
-const PYXIS_IMAGE: i32 = 11;
-const PYXIS_MOUNTS: i32 = 12;
-const PYXIS_WORKDIR: i32 = 13;
-const PYXIS_ENV: i32 = 14;
-const PYXIS_WRITABLE: i32 = 15;
-const PYXIS_READONLY: i32 = 16;
 
 const OWN: [OptionText; 5] = [
     OptionText {
@@ -197,45 +192,6 @@ const OWN: [OptionText; 5] = [
         argument: Some(c"NAME[,...]|none"),
         usage: c"GPUs and other devices by CDI, such as nvidia.com/gpu=0 (Gantry)",
         number: DEVICE,
-    },
-];
-
-const PYXIS: [OptionText; 6] = [
-    OptionText {
-        name: c"container-image",
-        argument: Some(c"[REGISTRY#]IMAGE[:TAG]"),
-        usage: c"as --image, in the words of Pyxis (Gantry)",
-        number: PYXIS_IMAGE,
-    },
-    OptionText {
-        name: c"container-mounts",
-        argument: Some(c"FROM[:TO[:ro]][,...]"),
-        usage: c"as --volume, in the words of Pyxis (Gantry)",
-        number: PYXIS_MOUNTS,
-    },
-    OptionText {
-        name: c"container-workdir",
-        argument: Some(c"DIR"),
-        usage: c"where tasks start inside the image (Gantry)",
-        number: PYXIS_WORKDIR,
-    },
-    OptionText {
-        name: c"container-env",
-        argument: Some(c"NAME[,...]"),
-        usage: c"variables that the image does not override (Gantry)",
-        number: PYXIS_ENV,
-    },
-    OptionText {
-        name: c"container-writable",
-        argument: None,
-        usage: c"refused: images are read-only here (Gantry)",
-        number: PYXIS_WRITABLE,
-    },
-    OptionText {
-        name: c"container-readonly",
-        argument: None,
-        usage: c"without effect: images are read-only here (Gantry)",
-        number: PYXIS_READONLY,
     },
 ];
 
@@ -339,7 +295,7 @@ mod tests {
 
     #[test]
     fn every_option_has_a_help_that_fits_slurms_column() {
-        for option in OWN.iter().chain(&PYXIS) {
+        for option in OWN.iter().chain(&pyxis::OPTIONS) {
             let argument = option.argument.unwrap_or_default();
             assert!(argument.to_bytes().len() < 24, "{argument:?}");
             assert!((20..80).contains(&option.usage.to_bytes().len()), "{:?}", option.usage);
@@ -348,7 +304,8 @@ mod tests {
 
     #[test]
     fn every_option_has_a_number_of_its_own() {
-        let numbers: Vec<i32> = OWN.iter().chain(&PYXIS).map(|option| option.number).collect();
+        let numbers: Vec<i32> =
+            OWN.iter().chain(&pyxis::OPTIONS).map(|option| option.number).collect();
         let distinct: std::collections::BTreeSet<i32> = numbers.iter().copied().collect();
         assert_eq!(distinct.len(), numbers.len());
     }
@@ -380,9 +337,9 @@ mod tests {
     #[test]
     fn waiting_for_an_image_is_yes_or_no() {
         let mut options = Options::new();
-        assert!(options.wait);
+        assert_eq!(options.wait, Wait::Yes);
         options.take(4, "no").unwrap();
-        assert!(!options.wait);
+        assert_eq!(options.wait, Wait::No);
         assert_eq!(options.take(4, "0"), Err(OptionError::Wait("0".into())));
     }
 

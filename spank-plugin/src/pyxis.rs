@@ -3,6 +3,7 @@
 //! Taken only where plugstack.conf says `pyxis_options=yes`. What cannot be had here is refused with what to do instead,
 //! and never passed over.
 
+use crate::spank::OptionText;
 use std::fmt;
 
 /// The image that `[USER@][REGISTRY#]IMAGE[:TAG]` means.
@@ -74,6 +75,54 @@ pub(crate) fn names(text: &str) -> Result<Vec<String>, PyxisError> {
         None => Ok(names),
     }
 }
+
+/// By which number Slurm calls back for each.
+pub(crate) const IMAGE: i32 = 11;
+pub(crate) const MOUNTS: i32 = 12;
+pub(crate) const WORKDIR: i32 = 13;
+pub(crate) const ENV: i32 = 14;
+pub(crate) const WRITABLE: i32 = 15;
+pub(crate) const READONLY: i32 = 16;
+
+/// Pyxis' options, of those that it has and we can follow or have to refuse.
+pub(crate) const OPTIONS: [OptionText; 6] = [
+    OptionText {
+        name: c"container-image",
+        argument: Some(c"[REGISTRY#]IMAGE[:TAG]"),
+        usage: c"as --image, in the words of Pyxis (Gantry)",
+        number: IMAGE,
+    },
+    OptionText {
+        name: c"container-mounts",
+        argument: Some(c"FROM[:TO[:ro]][,...]"),
+        usage: c"as --volume, in the words of Pyxis (Gantry)",
+        number: MOUNTS,
+    },
+    OptionText {
+        name: c"container-workdir",
+        argument: Some(c"DIR"),
+        usage: c"where tasks start inside the image (Gantry)",
+        number: WORKDIR,
+    },
+    OptionText {
+        name: c"container-env",
+        argument: Some(c"NAME[,...]"),
+        usage: c"variables that the image does not override (Gantry)",
+        number: ENV,
+    },
+    OptionText {
+        name: c"container-writable",
+        argument: None,
+        usage: c"refused: images are read-only here (Gantry)",
+        number: WRITABLE,
+    },
+    OptionText {
+        name: c"container-readonly",
+        argument: None,
+        usage: c"without effect: images are read-only here (Gantry)",
+        number: READONLY,
+    },
+];
 
 /// What Pyxis has and this site's images cannot do.
 #[derive(Clone, Debug, PartialEq, Eq)]

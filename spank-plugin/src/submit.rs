@@ -39,19 +39,18 @@ pub(crate) fn submit(
     if guard::arm(config, request) == Armed::Now && context == Context::Srun {
         spank::restart().map_err(SubmitError::Restart)?;
     }
-    let digest = match known_to_job(context, request) {
-        Some(digest) => digest,
-        None if !options.wait => {
-            let digest =
-                resolve::resolve(config, request, Wait::No).map_err(SubmitError::Resolve)?;
-            let found = Found::Awaited(digest);
-            return variables::export(spank, request, &found, &options.inside)
-                .map_err(SubmitError::Export);
+    let found = match known_to_job(context, request) {
+        Some(digest) => Found::There(digest),
+        None => {
+            let digest = resolve::resolve(config, request, options.wait);
+            let digest = digest.map_err(SubmitError::Resolve)?;
+            match options.wait {
+                Wait::Yes => Found::There(digest),
+                Wait::No => Found::Awaited(digest),
+            }
         }
-        None => resolve::resolve(config, request, Wait::Yes).map_err(SubmitError::Resolve)?,
     };
-    variables::export(spank, request, &Found::There(digest), &options.inside)
-        .map_err(SubmitError::Export)
+    variables::export(spank, request, &found, &options.inside).map_err(SubmitError::Export)
 }
 
 /// Holds the components of a heterogeneous job to one image.
